@@ -1,0 +1,375 @@
+"""PostgreSQL: one method per file in ``sql/queries``, and the one place that knows its errors.
+
+Two pools: submissions never wait behind reads. Every acquire and every statement has a deadline. A cancelled or
+timed-out commit is *unknown*, not rolled back, so its caller gets Unavailable and repair finds what did commit.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from scoreboard.contracts import Query, load_queries
+from scoreboard.errors import NotFound, ScoreboardError, Unavailable
+from scoreboard.model import (
+    BOARDS_LISTED_MAX,
+    Action,
+    Board,
+    Entry,
+    Event,
+    Page,
+    Position,
+    Ruling,
+    Standing,
+    Submission,
+    rank_shared,
+)
+
+WRITE_POOL_MAX = 4
+READ_POOL_MAX = 8
+ACQUIRE_TIMEOUT_S = 2.0
+STATEMENT_TIMEOUT_S = 5.0
+VERIFY_TIMEOUT_S = 600.0
+CURSOR_ROWS = 5_000
+
+# SQLSTATE classes and codes that mean "not now": connection, resources, operator intervention, read-only standby.
+_UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
+_UNAVAILABLE_CODES = ("25006", "40001", "40P01", "55P03")
+# Classes that mean "this data can't be recorded": data exception, integrity constraint.
+_REFUSED_CLASSES = ("22", "23")
+
+
+class BatchRefused(Exception):
+    """A submission made the whole batch fail; nothing was recorded. Repeat them one by one."""
+
+
+class Total(msgspec.Struct, frozen=True):
+    """A user's total on a board, with the board's position at the same moment."""
+
+    score: int
+    submissions: int
+    first_at: datetime
+    last_at: datetime
+    display_name: str | None
+    position: Position
+    players: int
+
+
+class Ledger:
+    """The source of truth. Every method raises Unavailable when PostgreSQL does not answer."""
+
+    def __init__(self, writes: asyncpg.Pool, reads: asyncpg.Pool) -> None:
+        self._writes = writes
+        self._reads = reads
+        self._queries = load_queries()
+
+    @classmethod
+    async def open(cls, database_url: str) -> "Ledger":
+        """Open both pools with one connection each.
+
+        :raises Unavailable: if PostgreSQL can't be reached.
+        """
+        settings = {"application_name": "scoreboard", "jit": "off", "synchronous_commit": "on"}
+        pools = []
+        async with _known_errors():
+            for size in (WRITE_POOL_MAX, READ_POOL_MAX):
+                pool = asyncpg.create_pool(
+                    database_url,
+                    min_size=1,
+                    max_size=size,
+                    timeout=ACQUIRE_TIMEOUT_S,
+                    command_timeout=STATEMENT_TIMEOUT_S,
+                    server_settings=settings,
+                )
+                pools.append(await pool)
+        return cls(*pools)
+
+    async def close(self) -> None:
+        """Close both pools, by force where a connection does not come back."""
+        for pool in (self._writes, self._reads):
+            try:
+                async with asyncio.timeout(STATEMENT_TIMEOUT_S):
+                    await pool.close()
+            except TimeoutError:
+                pool.terminate()
+
+    def count_connections(self, pool: str) -> int:
+        """Open connections of the pool ``writes`` or ``reads``, for the metrics."""
+        return int({"writes": self._writes, "reads": self._reads}[pool].get_size())
+
+    # -- writing
+
+    async def submit_scores(self, board: str, submissions: Sequence[Submission]) -> list[Ruling]:
+        """Record a batch in one transaction and rule on each submission, in order.
+
+        :raises NotFound: if there is no such board.
+        :raises BatchRefused: if a constraint failed the batch; nothing was recorded.
+        :raises Unavailable: if the outcome is unknown.
+        """
+        arguments = (
+            board,
+            [submission.user_id for submission in submissions],
+            [submission.action_id for submission in submissions],
+            [submission.key for submission in submissions],
+        )
+        rows = await self._fetch(self._writes, "submit_scores", *arguments)
+        if not rows:
+            raise NotFound(f"there is no board {board!r}")
+        return [
+            Ruling(
+                outcome=row["outcome"],
+                epoch=row["epoch"],
+                seq=row["seq"] or 0,
+                points=row["points"] or 0,
+                score=row["score"] or 0,
+                at=row["at"] or datetime.min,
+                retry_after_s=row["retry_after_s"] or 0.0,
+                quota=row["quota"] or 0,
+                window_s=row["window_s"] or 0,
+            )
+            for row in rows
+        ]
+
+    async def renew_epoch(self, board: str, ended_epoch: str) -> None:
+        """Give the board a new epoch, unless somebody else already did."""
+        await self._fetch(self._writes, "renew_epoch", board, ended_epoch)
+
+    async def put_board(self, board: Board) -> tuple[Board, bool]:
+        """Create or change a board's settings; True when it is new."""
+        row = await self._fetch_one(
+            self._writes, "put_board", board.board_id, board.title, list(board.windows), board.ties, board.timezone
+        )
+        return _board(row), row["created"]
+
+    async def put_action(self, board: str, action: Action) -> tuple[Action, bool]:
+        """Create or change an action; True when it is new. The board must exist."""
+        row = await self._fetch_one(
+            self._writes,
+            "put_action",
+            board,
+            action.action_id,
+            action.points,
+            action.cooldown_seconds,
+            action.daily_cap,
+            action.enabled,
+        )
+        return _action(row), row["created"]
+
+    async def disable_action(self, board: str, action_id: str) -> Action | None:
+        """Disable an action; None when there is no such action."""
+        rows = await self._fetch(self._writes, "disable_action", board, action_id)
+        return _action(rows[0]) if rows else None
+
+    # -- reading
+
+    async def ping(self) -> None:
+        """Return when the database answers."""
+        await self._fetch(self._reads, "ping")
+
+    async def read_heads(self, boards: Iterable[str]) -> dict[str, Position]:
+        """Where the ledgers of some boards stand; boards that do not exist are left out."""
+        rows = await self._fetch(self._writes, "read_heads", list(boards))
+        return {row["board_id"]: Position(row["epoch"], row["seq"]) for row in rows}
+
+    async def list_boards(self, *, after: str = "", limit: int) -> list[Board]:
+        """Boards in the order of their ids."""
+        return [_board(row) for row in await self._fetch(self._reads, "list_boards", after, limit)]
+
+    async def list_all_boards(self) -> list[str]:
+        """The ids of all boards, in order."""
+        boards: list[str] = []
+        while page := await self.list_boards(after=boards[-1] if boards else "", limit=BOARDS_LISTED_MAX):
+            boards += [board.board_id for board in page]
+        return boards
+
+    async def read_board(self, board: str) -> Board:
+        """One board.
+
+        :raises NotFound: if there is no such board.
+        """
+        rows = await self._fetch(self._reads, "read_board", board)
+        if not rows:
+            raise NotFound(f"there is no board {board!r}")
+        return _board(rows[0])
+
+    async def list_actions(self, board: str, *, limit: int) -> list[Action]:
+        """A board's actions, disabled ones too, in the order of their ids."""
+        return [_action(row) for row in await self._fetch(self._reads, "list_actions", board, limit)]
+
+    async def count_actions(self, board: str, *, bound: int) -> int:
+        """The number of a board's actions, at most ``bound``."""
+        row = await self._fetch_one(self._reads, "count_actions", board, bound)
+        return int(row["actions"])
+
+    async def read_events(self, board: str, *, after: int, limit: int) -> list[Event]:
+        """A board's events after a seq, in order, gapless."""
+        rows = await self._fetch(self._writes, "read_events", board, after, limit)
+        return [Event(*row.values()) for row in rows]
+
+    async def read_history(self, board: str, user_id: str, *, before: int, limit: int) -> list[Event]:
+        """A user's events before a seq, newest first."""
+        rows = await self._fetch(self._reads, "read_history", board, user_id, before, limit)
+        return [
+            Event(row["seq"], user_id, row["action_id"], row["points"], row["score_after"], row["at"]) for row in rows
+        ]
+
+    async def read_total(self, board: str, user_id: str) -> Total | None:
+        """A user's total, or None when the user has no score."""
+        rows = await self._fetch(self._reads, "read_total", board, user_id)
+        if not rows:
+            return None
+        row = rows[0]
+        return Total(
+            row["score"],
+            row["submissions"],
+            row["first_at"],
+            row["last_at"],
+            row["display_name"],
+            Position(row["epoch"], row["seq"]),
+            row["players"],
+        )
+
+    async def read_page(self, board: str, *, offset: int, limit: int, after: tuple[int, str] | None = None) -> Page:
+        """A page from the totals, all at one moment; ``after`` (score, user id) wins over ``offset``.
+
+        :raises NotFound: if there is no such board.
+        """
+        async with self._snapshot() as connection:
+            head = await self._one(connection, "read_board", board)
+            if head is None:
+                raise NotFound(f"there is no board {board!r}")
+            if after is None:
+                rows = await self._run(connection, "read_page", board, offset, limit + 1)
+            else:
+                rows = await self._run(connection, "read_page_after", board, *after, limit + 1)
+            scores = [(row["user_id"], row["score"]) for row in rows[:limit]]
+            entries: tuple[Entry, ...] = ()
+            if scores:
+                around = await self._one(connection, "count_around", board, scores[0][1], scores[0][0])
+                assert around is not None  # a count always answers
+                entries = rank_shared(scores, offset=around["before"], first_rank=around["above"] + 1)
+        return Page(Position(head["epoch"], head["seq"]), head["players"], entries, len(rows) > limit)
+
+    async def read_standing(self, board: str, user_id: str) -> Standing | None:
+        """A user's place from the totals, or None when the user has no score."""
+        async with self._snapshot() as connection:
+            total = await self._one(connection, "read_total", board, user_id)
+            if total is None:
+                return None
+            around = await self._one(connection, "count_around", board, total["score"], user_id)
+        assert around is not None  # a count always answers
+        position = Position(total["epoch"], total["seq"])
+        below = total["players"] - around["at_least"]
+        return Standing(position, total["players"], total["score"], around["above"] + 1, below)
+
+    async def read_scores_at(self, board: str, users: Sequence[str], seq: int) -> dict[str, int]:
+        """The scores that users had at a seq; users without an event by then are left out."""
+        rows = await self._fetch(self._writes, "read_scores_at", board, list(users), seq)
+        return {row["user_id"]: row["score"] for row in rows}
+
+    @asynccontextmanager
+    async def stream_totals(self, board: str) -> AsyncIterator[tuple[Position, AsyncIterator[list[tuple[str, int]]]]]:
+        """The board's position and every (user id, score) in slices of CURSOR_ROWS, from one snapshot.
+
+        :raises NotFound: if there is no such board.
+        """
+        async with self._snapshot(self._writes) as connection:
+            head = await self._one(connection, "read_board", board)
+            if head is None:
+                raise NotFound(f"there is no board {board!r}")
+
+            async def slices() -> AsyncIterator[list[tuple[str, int]]]:
+                cursor = await connection.cursor(self._queries["stream_totals"].text, board)
+                while rows := await cursor.fetch(CURSOR_ROWS):
+                    yield [(row["user_id"], row["score"]) for row in rows]
+
+            yield Position(head["epoch"], head["seq"]), slices()
+
+    async def verify_ledger(self, board: str) -> dict[str, Any]:
+        """The counts that must agree for the ledger to be gapless and in order."""
+        rows = await self._fetch(self._reads, "verify_ledger", board, timeout_s=VERIFY_TIMEOUT_S)
+        if not rows:
+            raise NotFound(f"there is no board {board!r}")
+        return dict(rows[0].items())
+
+    async def verify_totals(self, board: str, *, limit: int) -> list[dict[str, Any]]:
+        """Users whose total is not the sum of their events."""
+        rows = await self._fetch(self._reads, "verify_totals", board, limit, timeout_s=VERIFY_TIMEOUT_S)
+        return [dict(row.items()) for row in rows]
+
+    # -- the only ways to the server
+
+    async def _fetch(
+        self, pool: asyncpg.Pool, name: str, *arguments: Any, timeout_s: float = STATEMENT_TIMEOUT_S
+    ) -> list[asyncpg.Record]:
+        async with _known_errors(), pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(self._queries[name].text, *arguments, timeout=timeout_s)
+            return rows
+
+    async def _fetch_one(self, pool: asyncpg.Pool, name: str, *arguments: Any) -> asyncpg.Record:
+        rows = await self._fetch(pool, name, *arguments)
+        assert len(rows) == 1, f"{name} promises one row, not {len(rows)}"
+        return rows[0]
+
+    @asynccontextmanager
+    async def _snapshot(self, pool: asyncpg.Pool | None = None) -> AsyncIterator[Any]:
+        """A connection in a read-only transaction that sees one moment."""
+        async with (
+            _known_errors(),
+            (pool or self._reads).acquire(timeout=ACQUIRE_TIMEOUT_S) as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield connection
+
+    async def _run(self, connection: Any, name: str, *arguments: Any) -> list[asyncpg.Record]:
+        rows: list[asyncpg.Record] = await connection.fetch(self._queries[name].text, *arguments)
+        return rows
+
+    async def _one(self, connection: Any, name: str, *arguments: Any) -> asyncpg.Record | None:
+        rows = await self._run(connection, name, *arguments)
+        return rows[0] if rows else None
+
+    @property
+    def queries(self) -> dict[str, Query]:
+        """The loaded statements by name."""
+        return self._queries
+
+
+@asynccontextmanager
+async def _known_errors() -> AsyncIterator[None]:
+    """Translate the driver's errors, once, by their SQLSTATE."""
+    try:
+        yield
+    except ScoreboardError:
+        raise
+    except asyncpg.PostgresError as exc:
+        code = exc.sqlstate or ""
+        if code[:2] in _UNAVAILABLE_CLASSES or code in _UNAVAILABLE_CODES:
+            raise Unavailable("PostgreSQL can't take the request now") from exc
+        if code[:2] in _REFUSED_CLASSES:
+            raise BatchRefused(str(exc)) from exc
+        raise
+    except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
+        raise Unavailable("PostgreSQL can't be reached") from exc
+
+
+def _board(row: asyncpg.Record) -> Board:
+    return Board(
+        row["board_id"],
+        row["epoch"],
+        row["seq"],
+        row["players"],
+        row["title"],
+        tuple(row["windows"]),
+        row["ties"],
+        row["timezone"],
+        row["created_at"],
+    )
+
+
+def _action(row: asyncpg.Record) -> Action:
+    return Action(row["action_id"], row["points"], row["cooldown_seconds"], row["daily_cap"], row["enabled"])
