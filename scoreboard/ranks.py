@@ -1,0 +1,361 @@
+"""Redis (or Valkey): key names, one method per script, and the subscription to what the scripts publish.
+
+Every key of a board and its channel share the hash tag ``{board}``, so a script touches one slot. Scores are stored
+negated: one ascending order, score high to low and then user id by bytes, is the same here and in PostgreSQL.
+
+The client's own retries are off. An error means "outcome unknown", and seq makes trying again safe: applying is
+idempotent, in order and exactly once, whoever does it and however often.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from time import monotonic
+from typing import Any, Literal
+
+import msgspec
+import orjson
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from scoreboard.contracts import load_scripts
+from scoreboard.errors import RanksUnavailable
+from scoreboard.model import Event, Page, Position, RankChange, Standing, format_time, rank_shared
+
+COMMAND_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_S = 1.0
+CONNECTIONS_MAX = 64
+REBUILD_KEY_TTL_S = 600
+"""A rebuild that died leaves its temporary key for at most this long."""
+SCAN_ENTRIES = 5_000
+PROBE_INTERVAL_S = 1.0
+PROVEN_S = 2.5
+"""A subscription is trusted for this long after it delivered a probe."""
+RECONNECT_S = 0.2
+SUBSCRIBE_TIMEOUT_S = 2.0
+
+Status = Literal["applied", "gap", "cold", "confirmed", "behind", "swapped", "kept", "partial"]
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """What apply_events.lua did; ``changes`` has None for events that had been applied before."""
+
+    status: Status
+    head_seq: int
+    changes: list[RankChange | None]
+
+
+class Aged(msgspec.Struct, frozen=True):
+    """A page or standings at a position, and the seconds since that was known to equal the ledger's."""
+
+    age_s: int
+    position: Position
+    page: Page | None = None
+    standings: tuple[Standing | None, ...] = ()
+
+
+class Ranks:
+    """The ranking. Every method raises RanksUnavailable when Redis does not answer."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._scripts = load_scripts()
+
+    @classmethod
+    def open(cls, redis_url: str) -> "Ranks":
+        """A client that connects when first used.
+
+        :param redis_url: ``redis://``, ``rediss://`` or ``unix://``.
+        """
+        client = Redis.from_url(
+            redis_url,
+            max_connections=CONNECTIONS_MAX,
+            socket_timeout=COMMAND_TIMEOUT_S,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            driver_info=None,
+        )
+        return cls(client)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+    async def ping(self) -> None:
+        """Return when Redis answers."""
+        await self._call("PING")
+
+    async def read_head(self, board: str) -> Position | None:
+        """Where the ranking stands, or None when there is none."""
+        epoch, seq = await self._call("HMGET", board_keys(board)[0], "epoch", "seq")
+        return Position(epoch.decode(), int(seq)) if epoch and seq else None
+
+    # -- one method per script
+
+    async def apply_events(self, board: str, epoch: str, events: Sequence[Event]) -> Applied:
+        """Apply ledger events that follow each other, and publish them.
+
+        :param events: at least one; seqs without a gap.
+        """
+        arguments: list[str | bytes] = [channel(board), epoch, str(events[0].seq)]
+        for event in events:
+            arguments += (event.user_id, str(-event.score), encode_event(event)[:-1])
+        status, head_seq, ranks = await self._run("apply_events", board_keys(board), arguments)
+        changes = [RankChange(ranks[i], ranks[i + 1] or None) if ranks[i] else None for i in range(0, len(ranks), 2)]
+        return Applied(status.decode(), int(head_seq), changes)
+
+    async def read_page(
+        self, board: str, *, offset: int, limit: int, after: tuple[int, str] | None = None
+    ) -> Aged | None:
+        """A page at one moment, or None when there is no ranking; ``after`` (score, user id) wins over ``offset``."""
+        after_score, after_user = (str(-after[0]), after[1]) if after else ("", "")
+        status, epoch, seq, total, age_s, start, first_rank, flat = await self._run(
+            "read_page", board_keys(board), [str(limit + 1), str(offset), after_score, after_user]
+        )
+        if status == b"cold":
+            return None
+        scores = parse_scores(flat)
+        entries = rank_shared(scores[:limit], offset=start, first_rank=first_rank)
+        position = Position(epoch.decode(), int(seq))
+        return Aged(age_s, position, page=Page(position, total, entries, len(scores) > limit))
+
+    async def read_users(self, board: str, users: Sequence[str]) -> Aged | None:
+        """The standings of some users at one moment (None for an unscored one), or None when there is no ranking."""
+        status, epoch, seq, total, age_s, flat = await self._run("read_users", board_keys(board), list(users))
+        if status == b"cold":
+            return None
+        position = Position(epoch.decode(), int(seq))
+        standings = tuple(
+            Standing(position, total, -int(float(flat[i])), flat[i + 1], flat[i + 2]) if flat[i] else None
+            for i in range(0, len(flat), 3)
+        )
+        return Aged(age_s, position, standings=standings)
+
+    async def confirm_head(self, board: str, ledger: Position) -> tuple[Status, int]:
+        """Mark the head as equal to the ledger's, if it is; the status and the head's seq."""
+        keys = board_keys(board)[:1]
+        status, head_seq = await self._run("confirm_head", keys, [ledger.epoch, str(ledger.seq)])
+        return status.decode(), int(head_seq)
+
+    async def swap_board(self, board: str, rebuilt_key: str, position: Position, *, size: int) -> tuple[Status, int]:
+        """Put a rebuilt ranking of ``size`` entries in place; the status and the head's seq."""
+        keys = [*board_keys(board), rebuilt_key]
+        arguments = [channel(board), position.epoch, str(position.seq), str(size)]
+        status, head_seq = await self._run("swap_board", keys, arguments)
+        return status.decode(), int(head_seq)
+
+    async def check_rates(self, users: Sequence[str], *, interval_us: int, burst: int) -> list[tuple[bool, int, int]]:
+        """Admit or refuse one request of each user: admitted, requests left, microseconds to wait."""
+        keys = [f"sb:{{limits}}:{user}" for user in users]
+        flat = await self._run("check_rates", keys, [str(interval_us), str(burst)])
+        return [(bool(flat[i]), flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
+
+    # -- what a rebuild needs besides its script
+
+    async def load_entries(self, rebuilt_key: str, scores: Iterable[tuple[str, int]]) -> int:
+        """Add or overwrite entries of a ranking that is being rebuilt; how many were added."""
+        arguments: list[str | int] = []
+        for user_id, score in scores:
+            arguments += (-score, user_id)
+        added = await self._call("ZADD", rebuilt_key, *arguments)
+        await self._call("EXPIRE", rebuilt_key, REBUILD_KEY_TTL_S)
+        return int(added)
+
+    async def drop(self, rebuilt_key: str) -> None:
+        """Drop a ranking that was being rebuilt."""
+        await self._call("DEL", rebuilt_key)
+
+    async def read_all(self, board: str) -> dict[str, int]:
+        """Every user's score, read in slices: entries that change meanwhile show either value."""
+        scores: dict[str, int] = {}
+        cursor = 0
+        while True:
+            cursor, entries = await self._call("ZSCAN", board_keys(board)[1], cursor, "COUNT", SCAN_ENTRIES)
+            scores.update((member.decode(), -int(score)) for member, score in entries)
+            if cursor == 0:
+                return scores
+
+    # -- the only ways to the server
+
+    async def publish(self, name: str, message: str) -> None:
+        """Publish a message on a channel."""
+        await self._call("PUBLISH", name, message)
+
+    async def _run(self, name: str, keys: Sequence[str], arguments: Sequence[str | bytes]) -> Any:
+        script = self._scripts[name]
+        assert script.keys is None or script.keys == len(keys), f"{name}.lua takes {script.keys} keys"
+        try:
+            return await self._client.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return await self._call("EVAL", script.text, len(keys), *keys, *arguments)
+        except (RedisError, OSError, TimeoutError) as exc:
+            raise RanksUnavailable(f"{name}.lua: {exc}") from exc
+
+    async def _call(self, *command: Any) -> Any:
+        try:
+            return await self._client.execute_command(*command)
+        except (RedisError, OSError, TimeoutError) as exc:
+            raise RanksUnavailable(f"{command[0]}: {exc}") from exc
+
+    def subscription(self, on_message: Callable[[str, bytes], None], on_connect: Callable[[], None]) -> "Subscription":
+        """A subscription of this client's, not yet running."""
+        return Subscription(self, self._client, on_message, on_connect)
+
+
+class Subscription:
+    """One connection that listens to the boards in use, and knows whether it really delivers.
+
+    A subscription can be alive and mute (after a failover, behind a stalled link), so a probe is published every
+    PROBE_INTERVAL_S and must come back. After every (re)connect ``on_connect`` is called: messages may have been
+    missed, so whoever follows a board reads its head again.
+
+    :param on_message: called with board and message, in order.
+    """
+
+    def __init__(
+        self,
+        ranks: Ranks,
+        client: Redis,
+        on_message: Callable[[str, bytes], None],
+        on_connect: Callable[[], None],
+    ) -> None:
+        self._ranks = ranks
+        self._client = client
+        self._on_message = on_message
+        self._on_connect = on_connect
+        self._probe_channel = f"sb:probe:{secrets.token_hex(8)}"
+        self._boards: set[str] = set()
+        self._acknowledged: dict[str, asyncio.Event] = {}
+        self._pubsub: Any = None
+        self._proven_at = float("-inf")
+
+    @property
+    def proven(self) -> bool:
+        """Whether a probe came back lately."""
+        return monotonic() - self._proven_at < PROVEN_S
+
+    async def subscribe(self, board: str) -> None:
+        """Listen to a board; returns when the server has confirmed it.
+
+        :raises RanksUnavailable: if there is no connection or no confirmation within SUBSCRIBE_TIMEOUT_S; the next
+            connection subscribes the board all the same.
+        """
+        self._boards.add(board)
+        acknowledged = self._acknowledged.setdefault(channel(board), asyncio.Event())
+        if self._pubsub is None:
+            raise RanksUnavailable("there is no subscription at the moment")
+        try:
+            async with asyncio.timeout(SUBSCRIBE_TIMEOUT_S):
+                await self._pubsub.subscribe(channel(board))
+                await acknowledged.wait()
+        except (RedisError, OSError, TimeoutError) as exc:
+            raise RanksUnavailable(f"SUBSCRIBE {channel(board)}: {exc}") from exc
+
+    async def unsubscribe(self, board: str) -> None:
+        """Stop listening to a board."""
+        self._boards.discard(board)
+        self._acknowledged.pop(channel(board), None)
+        if self._pubsub is not None:
+            try:
+                await self._pubsub.unsubscribe(channel(board))
+            except (RedisError, OSError, TimeoutError) as exc:
+                raise RanksUnavailable(f"UNSUBSCRIBE {channel(board)}: {exc}") from exc
+
+    async def run(self) -> None:
+        """Listen until cancelled, reconnecting after every failure."""
+        while True:
+            try:
+                await self._listen()
+            except (RedisError, OSError, TimeoutError, RanksUnavailable):
+                self._proven_at = float("-inf")
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _listen(self) -> None:
+        channels = [self._probe_channel, *(channel(board) for board in self._boards)]
+        for acknowledged in self._acknowledged.values():
+            acknowledged.clear()
+        self._pubsub = self._client.pubsub()
+        prober: asyncio.Task[None] | None = None
+        try:
+            await self._pubsub.subscribe(*channels)
+            prober = asyncio.create_task(self._probe(), name="subscription-probe")
+            pending = set(channels)
+            silent_since = monotonic()
+            while True:
+                message = await self._pubsub.get_message(timeout=PROBE_INTERVAL_S)
+                if message is None or message["type"] not in ("subscribe", "message"):
+                    pass
+                elif message["type"] == "subscribe":
+                    name = message["channel"].decode()
+                    if name in self._acknowledged:
+                        self._acknowledged[name].set()
+                    if pending and not (pending := pending - {name}):
+                        self._on_connect()
+                elif (name := message["channel"].decode()) == self._probe_channel:
+                    self._proven_at = silent_since = monotonic()
+                else:
+                    self._on_message(board_of(name), message["data"])
+                if monotonic() - silent_since > PROVEN_S + PROBE_INTERVAL_S:
+                    raise TimeoutError("the subscription is mute")
+        finally:
+            pubsub, self._pubsub = self._pubsub, None
+            if prober is not None:
+                prober.cancel()
+            await close_quietly(pubsub.aclose)
+
+    async def _probe(self) -> None:
+        while True:
+            try:
+                await self._ranks.publish(self._probe_channel, "")
+            except RanksUnavailable:
+                pass  # the probe that does not come back is what counts
+            await asyncio.sleep(PROBE_INTERVAL_S)
+
+
+async def close_quietly(close: Callable[[], Awaitable[None]]) -> None:
+    """Close a connection that may already be broken."""
+    try:
+        await close()
+    except (RedisError, OSError):
+        pass  # it is closed either way
+
+
+def board_keys(board: str) -> list[str]:
+    """The keys of a board in the order in which every script takes them: head, all."""
+    return [f"sb:{{{board}}}:head", f"sb:{{{board}}}:all"]
+
+
+def rebuilt_key(board: str) -> str:
+    """A new temporary key for a rebuild, in the board's hash tag."""
+    return f"sb:{{{board}}}:rebuilt:{secrets.token_hex(8)}"
+
+
+def channel(board: str) -> str:
+    """The channel of a board's events."""
+    return f"sb:{{{board}}}:events"
+
+
+def board_of(name: str) -> str:
+    """The board whose channel it is."""
+    return name[name.index("{") + 1 : name.index("}")]
+
+
+def encode_event(event: Event) -> bytes:
+    """The event's JSON object as it is published and streamed, still without its ranks."""
+    return orjson.dumps(
+        {
+            "userId": event.user_id,
+            "actionId": event.action_id,
+            "points": event.points,
+            "score": event.score,
+            "seq": event.seq,
+            "at": format_time(event.at),
+        }
+    )
+
+
+def parse_scores(flat: Sequence[bytes]) -> list[tuple[str, int]]:
+    """Pairs of user id and score from a flat list of members and negated scores."""
+    return [(flat[i].decode(), -int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]

@@ -1,0 +1,99 @@
+"""Where an answer is read from: the ranking while it can be trusted, else the ledger's totals.
+
+A head that was not confirmed against PostgreSQL for SOFT_EXPIRY_S is confirmed in the background; one not confirmed
+for HARD_EXPIRY_S is not trusted. Nor is a ranking that lacks what this server has already acknowledged: nobody reads
+something older than their own last 200. When PostgreSQL does not answer, an old ranking is better than none.
+"""
+
+from collections.abc import Awaitable
+
+from scoreboard.errors import RanksUnavailable, Unavailable
+from scoreboard.ledger import Ledger
+from scoreboard.metrics import Metrics
+from scoreboard.model import Page, Position, Standing
+from scoreboard.ranks import Aged, Ranks
+from scoreboard.repair import Repair
+
+SOFT_EXPIRY_S = 30
+HARD_EXPIRY_S = 300
+BOARDS_REMEMBERED_MAX = 10_000
+
+
+class Reads:
+    """Reads pages and standings, and remembers what was acknowledged."""
+
+    def __init__(self, ledger: Ledger, ranks: Ranks, repair: Repair, metrics: Metrics) -> None:
+        self._ledger = ledger
+        self._ranks = ranks
+        self._repair = repair
+        self._metrics = metrics
+        self._acknowledged: dict[str, Position] = {}
+
+    def acknowledge(self, board: str, position: Position) -> None:
+        """From now on nothing older than the position is read on this server."""
+        known = self._acknowledged.get(board)
+        if known is None and len(self._acknowledged) >= BOARDS_REMEMBERED_MAX:
+            del self._acknowledged[next(iter(self._acknowledged))]
+        if known is None or known.epoch != position.epoch or known.seq < position.seq:
+            self._acknowledged[board] = position
+
+    def is_current(self, board: str, position: Position) -> bool:
+        """Whether a position has all that was acknowledged."""
+        known = self._acknowledged.get(board)
+        return known is None or (known.epoch == position.epoch and known.seq <= position.seq)
+
+    async def read_page(self, board: str, *, offset: int, limit: int, after: tuple[int, str] | None = None) -> Page:
+        """A page; ``after`` (score, user id) wins over ``offset``.
+
+        :raises NotFound: if there is no such board.
+        :raises Unavailable: if no store can tell.
+        """
+
+        async def ask() -> Aged | None:
+            return await self._ask_ranks(board, self._ranks.read_page(board, offset=offset, limit=limit, after=after))
+
+        suspect = self._repair.is_suspect(board)
+        aged = None if suspect else await ask()
+        if aged is not None and aged.page is not None and self._is_trusted(board, aged):
+            self._metrics.pages.labels("ranks").inc()
+            return aged.page
+        try:
+            page = await self._ledger.read_page(board, offset=offset, limit=limit, after=after)
+        except Unavailable:
+            aged = await ask() if suspect else aged
+            if aged is not None and aged.page is not None and self.is_current(board, aged.position):
+                self._metrics.pages.labels("ranks_untrusted").inc()
+                return aged.page
+            raise
+        self._repair.use(board)
+        self._metrics.pages.labels("ledger").inc()
+        known = self._acknowledged.get(board)
+        if known is not None and known.epoch != page.position.epoch:
+            self.acknowledge(board, page.position)  # what was acknowledged belongs to a history that is gone
+        return page
+
+    async def read_standing(self, board: str, user_id: str) -> Standing | None:
+        """A user's place, or None when the user has no score.
+
+        :raises Unavailable: if no store can tell.
+        """
+        if not self._repair.is_suspect(board):
+            aged = await self._ask_ranks(board, self._ranks.read_users(board, [user_id]))
+            if aged is not None and aged.standings[0] is not None and self._is_trusted(board, aged):
+                return aged.standings[0]
+        return await self._ledger.read_standing(board, user_id)
+
+    async def _ask_ranks(self, board: str, question: Awaitable[Aged | None]) -> Aged | None:
+        try:
+            aged = await question
+        except RanksUnavailable:
+            self._repair.suspect(board)
+            return None
+        if aged is None:
+            self._repair.use(board)
+        return aged
+
+    def _is_trusted(self, board: str, aged: Aged) -> bool:
+        if aged.age_s > SOFT_EXPIRY_S:
+            self._repair.use(board)
+        return aged.age_s <= HARD_EXPIRY_S and self.is_current(board, aged.position)

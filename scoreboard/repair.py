@@ -1,0 +1,247 @@
+"""Keeps the ranks equal to the ledger: replays what is missing, rebuilds what is lost, confirms what is right.
+
+A board is *suspect* from the moment somebody noticed that its ranking may be wrong (an unknown outcome, a gap it
+could not close, a lost key) until its head is equal to the ledger's again. While it is, submissions are answered
+without ranks and reads come from PostgreSQL.
+
+The ledger is read after the ranks: it is written first, so a ranking that is *ahead* of it then means that the
+database was restored from an older state. That board gets a new epoch.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from time import monotonic
+
+import structlog
+
+from scoreboard.errors import NotFound, RanksUnavailable, Unavailable
+from scoreboard.ledger import Ledger
+from scoreboard.metrics import Metrics
+from scoreboard.model import Position
+from scoreboard.ranks import Ranks, rebuilt_key
+
+TICK_S = 0.5
+PAUSE_S = 0.02
+CONFIRM_S = 10.0
+"""A head in use is confirmed this often: well before readers stop trusting it."""
+REPLAY_EVENTS = 500
+"""Events in one script call of a replay: about 2 ms of Redis."""
+REPLAY_LAG_MAX = 100_000
+"""Beyond this many missing events a rebuild is cheaper than a replay."""
+INLINE_LAG_MAX = 5_000
+"""A writer closes gaps up to this many events itself; larger ones are left to the background."""
+SWAP_ATTEMPTS = 50
+PREPARE_S = 2.0
+BOARD_IN_USE_S = 60.0
+"""A board is watched for this long after it was last written, read or streamed."""
+BOARDS_WATCHED_MAX = 10_000
+
+log = structlog.get_logger(__name__)
+
+
+class _Watched:
+    """A board in use: when it was used, when its head was confirmed, and its head at the last look."""
+
+    __slots__ = ("confirmed_at", "head", "used_at")
+
+    def __init__(self) -> None:
+        self.used_at = monotonic()
+        self.confirmed_at = float("-inf")
+        self.head: Position | None = None
+
+
+class Repair:
+    """Watches the boards in use. :param on_healed: called with a board that is right again."""
+
+    def __init__(self, ledger: Ledger, ranks: Ranks, metrics: Metrics, on_healed: Callable[[str], None]) -> None:
+        self._ledger = ledger
+        self._ranks = ranks
+        self._metrics = metrics
+        self._on_healed = on_healed
+        self._watched: dict[str, _Watched] = {}
+        self._suspects: set[str] = set()
+        self._wake = asyncio.Event()
+        self._healing: dict[str, asyncio.Task[None]] = {}
+
+    def use(self, board: str) -> None:
+        """Watch a board for the next BOARD_IN_USE_S; one that was not watched is checked at once."""
+        watched = self._watched.get(board)
+        if watched is not None:
+            watched.used_at = monotonic()
+            return
+        if len(self._watched) >= BOARDS_WATCHED_MAX:
+            self._forget(next(iter(self._watched)))
+        self._watched[board] = _Watched()
+        self._wake.set()
+
+    async def prepare(self, board: str) -> None:
+        """Give a board its ranking before its first submission, if both stores answer in time."""
+        self.use(board)
+        try:
+            async with asyncio.timeout(PREPARE_S):
+                await self.heal(board)
+        except (Unavailable, RanksUnavailable, TimeoutError):
+            self.suspect(board)
+
+    def suspect(self, board: str) -> None:
+        """The board's ranking may be wrong: heal it now."""
+        self.use(board)
+        self._suspects.add(board)
+        self._wake.set()
+
+    def is_suspect(self, board: str) -> bool:
+        """Whether the ranking may be wrong, so that nobody should ask it."""
+        return board in self._suspects
+
+    @property
+    def suspects(self) -> int:
+        """Boards being healed or waiting for it."""
+        return len(self._suspects)
+
+    async def run(self) -> None:
+        """Check the boards in use every TICK_S, and suspects at once, until cancelled."""
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TICK_S):
+                        await self._wake.wait()
+                self._wake.clear()
+                try:
+                    await self._check()
+                except Unavailable:
+                    pass  # the next tick tries again
+                except RanksUnavailable:
+                    self._suspects.update(self._watched)
+                await asyncio.sleep(PAUSE_S)  # whatever goes wrong, this does not spin
+        finally:
+            for task in self._healing.values():
+                task.cancel()
+
+    async def _check(self) -> None:
+        now = monotonic()
+        for board in [b for b, watched in self._watched.items() if now - watched.used_at > BOARD_IN_USE_S]:
+            self._forget(board)
+        boards = [board for board in self._watched if board not in self._healing]
+        heads = {board: await self._ranks.read_head(board) for board in boards}
+        ledgers = await self._ledger.read_heads(boards) if boards else {}
+        self._metrics.lag_events.set(
+            max((ledger.seq - (head.seq if (head := heads[b]) else 0) for b, ledger in ledgers.items()), default=0)
+        )
+        for board in boards:
+            if board not in ledgers:
+                self._forget(board)
+            elif await self._is_wrong(board, heads[board], ledgers[board]):
+                # One board's trouble must not delay the others', so each heals in a task of its own.
+                task = asyncio.create_task(self._heal_suspect(board), name=f"heal:{board}")
+                self._healing[board] = task
+                task.add_done_callback(partial(self._end_healing, board))
+
+    async def _is_wrong(self, board: str, head: Position | None, ledger: Position) -> bool:
+        watched = self._watched.get(board)
+        if watched is None:
+            return False
+        previous, watched.head = watched.head, head
+        if head is None or head.epoch != ledger.epoch or head.seq > ledger.seq:
+            return True
+        if head.seq == ledger.seq:
+            if monotonic() - watched.confirmed_at > CONFIRM_S:
+                await self._ranks.confirm_head(board, ledger)
+                watched.confirmed_at = monotonic()
+            if board in self._suspects:
+                self._trust(board)
+            return False
+        # Events between a writer's two stages are the ordinary state of a busy board. Without progress since the
+        # last look they are not.
+        return board in self._suspects or head == previous
+
+    def _end_healing(self, board: str, task: "asyncio.Task[None]") -> None:
+        self._healing.pop(board, None)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("repair_failed", board=board, exc_info=task.exception())
+
+    async def _heal_suspect(self, board: str) -> None:
+        self._suspects.add(board)
+        try:
+            await self.heal(board)
+        except NotFound:
+            self._forget(board)
+        except (Unavailable, RanksUnavailable):
+            pass  # stays suspect; the next tick tries again
+        else:
+            self._trust(board)
+
+    def _trust(self, board: str) -> None:
+        self._suspects.discard(board)
+        self._on_healed(board)
+
+    def _forget(self, board: str) -> None:
+        self._watched.pop(board, None)
+        self._suspects.discard(board)
+
+    async def heal(self, board: str) -> None:
+        """Make the ranks equal to the ledger, as it is at some moment during the call.
+
+        :raises NotFound: if there is no such board.
+        :raises Unavailable, RanksUnavailable: if either store does not answer.
+        """
+        while True:
+            head = await self._ranks.read_head(board)
+            ledger = (await self._ledger.read_heads([board])).get(board)
+            if ledger is None:
+                raise NotFound(f"there is no board {board!r}")
+            if head is None or head.epoch != ledger.epoch:
+                await self.rebuild(board)
+            elif head.seq > ledger.seq:
+                await self._ledger.renew_epoch(board, ledger.epoch)
+            elif ledger.seq - head.seq > REPLAY_LAG_MAX:
+                await self.rebuild(board)
+            elif head.seq < ledger.seq:
+                await self._replay(board, ledger.epoch, after=head.seq, through=ledger.seq)
+            else:
+                await self._ranks.confirm_head(board, ledger)
+                return
+
+    async def replay(self, board: str, epoch: str, *, after: int, through: int) -> None:
+        """Apply the ledger's events in (after, through], if they are few enough to wait for."""
+        if through - after <= INLINE_LAG_MAX:
+            await self._replay(board, epoch, after=after, through=through)
+
+    async def _replay(self, board: str, epoch: str, *, after: int, through: int) -> None:
+        self._metrics.repairs.labels("replay").inc()
+        while after < through:
+            events = await self._ledger.read_events(board, after=after, limit=min(REPLAY_EVENTS, through - after))
+            if not events:
+                return
+            applied = await self._ranks.apply_events(board, epoch, events)
+            if applied.status != "applied":
+                return  # someone replaced the ranking meanwhile; whoever asked looks again
+            after = max(events[-1].seq, applied.head_seq)
+
+    async def rebuild(self, board: str) -> None:
+        """Build the ranking anew beside the present one and swap it in, never going back behind it.
+
+        :raises NotFound: if there is no such board.
+        :raises Unavailable, RanksUnavailable: if either store does not answer, or the swap kept losing its race.
+        """
+        self._metrics.repairs.labels("rebuild").inc()
+        key = rebuilt_key(board)
+        size = 0
+        try:
+            async with self._ledger.stream_totals(board) as (position, slices):
+                async for scores in slices:
+                    size += await self._ranks.load_entries(key, scores)
+            for _ in range(SWAP_ATTEMPTS):
+                status, _ = await self._ranks.swap_board(board, key, position, size=size)
+                if status == "swapped":
+                    return
+                if status == "partial":
+                    raise RanksUnavailable(f"the new ranking of {board!r} lost entries; is Redis evicting keys?")
+                while events := await self._ledger.read_events(board, after=position.seq, limit=REPLAY_EVENTS):
+                    latest = {event.user_id: event.score for event in events}
+                    size += await self._ranks.load_entries(key, latest.items())
+                    position = Position(position.epoch, events[-1].seq)
+        finally:
+            await self._ranks.drop(key)
+        raise RanksUnavailable(f"the ranking of {board!r} moved on during {SWAP_ATTEMPTS} tries to replace it")
