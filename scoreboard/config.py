@@ -1,0 +1,191 @@
+"""Settings: environment variables ``SCOREBOARD_*``, read once at start. A bad value refuses to start and names itself.
+
+``SCOREBOARD_<NAME>_FILE`` reads a value from a file, for secrets. Only the command line and the composition root
+read settings; they hand values down.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import msgspec
+import platformdirs
+
+from scoreboard.auth import SYMMETRIC, check_key
+from scoreboard.errors import StartupError
+from scoreboard.limits import Rate
+
+PREFIX = "SCOREBOARD_"
+SETTINGS = {
+    "DATABASE_URL": "postgresql:// URL of your PostgreSQL; without it an embedded one is started",
+    "REDIS_URL": "redis://, rediss:// or unix:// URL of your Redis or Valkey; without it an embedded one is started",
+    "HOST": "address to listen on (127.0.0.1)",
+    "PORT": "port to listen on, 0 for any free one (8000)",
+    "DATA_DIR": "where the embedded stores and the signing secret live (per user)",
+    "JWT_SECRET": "shared secret of at least 32 bytes, for HS algorithms",
+    "JWT_PUBLIC_KEY": "public key in PEM, for RS, PS, ES and EdDSA algorithms",
+    "JWT_ALGORITHMS": "comma list of accepted algorithms (HS256; RS256 with a public key)",
+    "JWT_ISSUER": "required iss claim (unchecked)",
+    "JWT_AUDIENCE": "required aud claim (unchecked)",
+    "PUBLIC_READS": "true or false: whether boards can be read without a token (true)",
+    "CORS_ORIGINS": "comma list of origins whose pages may call the API, or * (none)",
+    "RATE_LIMIT": "submissions per user, as COUNT/SECONDSs, or off (100/60s)",
+    "STREAMS_MAX": "open streams, 1 to 1000000 (12000)",
+    "STREAMS_PER_IP_MAX": "open streams of one address, 0 for no limit (0)",
+    "LOG_LEVEL": "debug, info, warning or error (info)",
+    "LOG_FORMAT": "json or console (console on a terminal, else json)",
+    "DRAIN_SECONDS": "how long a shutdown may take to finish what is under way, 0 to 3600 (10)",
+}
+LATER = ("DATABASE_REPLICA_URL", "JWT_JWKS_URL")
+"""Settings that are planned; setting one refuses to start rather than being ignored."""
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Config(msgspec.Struct, frozen=True):
+    """Checked settings. ``database_url`` and ``redis_url`` are both None (embedded) or both set (production)."""
+
+    database_url: str | None
+    redis_url: str | None
+    host: str
+    port: int
+    data_dir: Path
+    jwt_secret: str | None
+    jwt_public_key: str | None
+    jwt_algorithms: tuple[str, ...]
+    jwt_issuer: str | None
+    jwt_audience: str | None
+    public_reads: bool
+    cors_origins: tuple[str, ...]
+    rate: Rate | None
+    streams_max: int
+    streams_per_ip_max: int
+    log_level: LogLevel
+    log_format: Literal["json", "console"]
+    drain_s: float
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the stores are our own children."""
+        return self.database_url is None
+
+
+def load_config(
+    environ: Mapping[str, str], *, overrides: Mapping[str, str | None] | None = None, terminal: bool = False
+) -> Config:
+    """Read and check all settings.
+
+    :param overrides: values from the command line by setting name; None where not given.
+    :param terminal: whether logs go to a terminal.
+    :raises StartupError: if a value is bad or settings contradict each other.
+    """
+    values = _Values(environ, {k: v for k, v in (overrides or {}).items() if v is not None})
+    database_url = values.url("DATABASE_URL", "postgresql", "postgres")
+    redis_url = values.url("REDIS_URL", "redis", "rediss", "unix")
+    if (database_url is None) != (redis_url is None):
+        missing = "REDIS_URL" if redis_url is None else "DATABASE_URL"
+        raise StartupError(f"{PREFIX}{missing} is missing: set both URLs, or neither for the embedded stores")
+    secret, public_key = values.text("JWT_SECRET"), values.text("JWT_PUBLIC_KEY")
+    if secret and public_key:
+        raise StartupError(f"{PREFIX}JWT_SECRET and {PREFIX}JWT_PUBLIC_KEY are both set: choose one")
+    default_algorithms = "RS256" if public_key else "HS256"
+    algorithms = tuple(part.strip() for part in (values.text("JWT_ALGORITHMS") or default_algorithms).split(","))
+    if bool(public_key) == bool(set(algorithms) & SYMMETRIC):
+        kind = "a public key" if public_key else "a shared secret"
+        raise StartupError(f"{PREFIX}JWT_ALGORITHMS: {','.join(algorithms)} does not go with {kind}")
+    key = secret or public_key
+    if key:
+        check_key(key, algorithms)
+    elif database_url is not None:
+        raise StartupError(f"{PREFIX}JWT_SECRET or {PREFIX}JWT_PUBLIC_KEY is needed with your own stores")
+    default_data_dir = platformdirs.user_data_dir("scoreboard", appauthor=False)
+    return Config(
+        database_url=database_url,
+        redis_url=redis_url,
+        host=values.text("HOST") or "127.0.0.1",
+        port=values.integer("PORT", 8000, 0, 65_535),
+        data_dir=Path(values.text("DATA_DIR") or default_data_dir).expanduser().absolute(),
+        jwt_secret=secret,
+        jwt_public_key=public_key,
+        jwt_algorithms=algorithms,
+        jwt_issuer=values.text("JWT_ISSUER"),
+        jwt_audience=values.text("JWT_AUDIENCE"),
+        public_reads=values.choice("PUBLIC_READS", "true", "true", "false") == "true",
+        cors_origins=values.origins("CORS_ORIGINS"),
+        rate=values.rate("RATE_LIMIT", Rate(quota=100, window_s=60)),
+        streams_max=values.integer("STREAMS_MAX", 12_000, 1, 1_000_000),
+        streams_per_ip_max=values.integer("STREAMS_PER_IP_MAX", 0, 0, 1_000_000),
+        log_level=values.choice("LOG_LEVEL", "info", "debug", "info", "warning", "error"),  # type: ignore[arg-type]
+        log_format=values.choice("LOG_FORMAT", "console" if terminal else "json", "json", "console"),  # type: ignore[arg-type]
+        drain_s=float(values.integer("DRAIN_SECONDS", 10, 0, 3_600)),
+    )
+
+
+class _Values:
+    """Reads single settings, with errors that name them."""
+
+    def __init__(self, environ: Mapping[str, str], overrides: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._overrides = overrides
+        known = {PREFIX + name for name in SETTINGS} | {f"{PREFIX}{name}_FILE" for name in SETTINGS}
+        for name in environ:
+            if name.removesuffix("_FILE") in {PREFIX + later for later in LATER}:
+                raise StartupError(f"{name} is not supported yet")
+            if name.startswith(PREFIX) and name not in known and not name.startswith(PREFIX + "TEST_"):
+                raise StartupError(f"{name} is not a setting; there are {', '.join(sorted(SETTINGS))}")
+
+    def text(self, name: str) -> str | None:
+        if name in self._overrides:
+            return self._overrides[name]
+        full = PREFIX + name
+        file = self._environ.get(f"{full}_FILE")
+        if file and self._environ.get(full):
+            raise StartupError(f"{full} and {full}_FILE are both set: choose one")
+        if file:
+            try:
+                return Path(file).read_text(encoding="utf-8").strip() or None
+            except (OSError, UnicodeDecodeError) as exc:
+                raise StartupError(f"{full}_FILE: {file!r} can't be read: {exc}") from exc
+        return self._environ.get(full) or None
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        text = self.text(name)
+        if text is None:
+            return default
+        if not re.fullmatch(r"\d{1,9}", text) or not low <= int(text) <= high:
+            raise StartupError(f"{PREFIX}{name}: {text!r} is not a whole number from {low} to {high}")
+        return int(text)
+
+    def choice(self, name: str, default: str, *choices: str) -> str:
+        text = (self.text(name) or default).lower()
+        if text not in choices:
+            raise StartupError(f"{PREFIX}{name}: {text!r} is not one of {', '.join(choices)}")
+        return text
+
+    def url(self, name: str, *schemes: str) -> str | None:
+        text = self.text(name)
+        if text is not None and urlsplit(text).scheme not in schemes:
+            # The value may hold a password, so only its scheme is shown.
+            raise StartupError(f"{PREFIX}{name}: scheme {urlsplit(text).scheme!r} is not one of {', '.join(schemes)}")
+        return text
+
+    def rate(self, name: str, default: Rate) -> Rate | None:
+        text = self.text(name)
+        if text is None:
+            return default
+        if text.lower() == "off":
+            return None
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,6})s", text)
+        if found is None or int(found[1]) < 1 or int(found[2]) < 1:
+            raise StartupError(f"{PREFIX}{name}: {text!r} is neither 'off' nor like 100/60s")
+        return Rate(quota=int(found[1]), window_s=int(found[2]))
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        text = self.text(name)
+        origins = tuple(part.strip().rstrip("/") for part in text.split(",")) if text else ()
+        for origin in origins:
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+                raise StartupError(f"{PREFIX}{name}: {origin!r} is not an origin such as https://example.org")
+        return origins

@@ -1,0 +1,120 @@
+"""The per-user rate limit on submissions: generic cell rate algorithm, counted in Redis for all servers together.
+
+Requests that arrive while a check is under way share the next script call, as submissions share a transaction. When
+Redis is away each server counts by itself, so the limit is per server until Redis is back.
+
+Source: ITU-T I.371 (generic cell rate algorithm).
+"""
+
+import asyncio
+from collections import OrderedDict
+from time import monotonic
+
+import msgspec
+
+from scoreboard.errors import Overloaded, RanksUnavailable, RateLimited
+from scoreboard.ranks import Ranks
+
+BATCH_MAX = 500
+WAITING_MAX = 20_000
+LOCAL_USERS_MAX = 100_000
+REDIS_PAUSE_S = 1.0
+"""After a failure Redis is left alone for this long, so that requests do not wait for it one by one."""
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """``quota`` requests in ``window_s`` seconds; the whole quota may come at once."""
+
+    quota: int
+    window_s: int
+
+    @property
+    def interval_us(self) -> int:
+        """Microseconds that one request costs, at least 1."""
+        return max(1, self.window_s * 1_000_000 // self.quota)
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """Whether a request may go on, how many more may now, and how long to wait for the next or for all."""
+
+    admitted: bool
+    remaining: int
+    wait_us: int
+
+
+class RateLimiter:
+    """Admits submissions by user. :param rate: None turns the limit off."""
+
+    def __init__(self, ranks: Ranks, rate: Rate | None) -> None:
+        self._ranks = ranks
+        self._rate = rate
+        self._waiting: list[tuple[str, asyncio.Future[Admission]]] = []
+        self._flusher: asyncio.Task[None] | None = None
+        self._local = LocalRates(rate) if rate else None
+        self._paused_until = float("-inf")
+
+    async def admit(self, user_id: str) -> dict[str, str]:
+        """Count one submission of the user; returns the answer's RateLimit headers.
+
+        :raises RateLimited: if the user's quota is used up.
+        :raises Overloaded: if too many requests wait for the check.
+        """
+        if self._rate is None:
+            return {}
+        if len(self._waiting) >= WAITING_MAX:
+            raise Overloaded(f"{WAITING_MAX} requests wait for the rate limit")
+        future: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
+        self._waiting.append((user_id, future))
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush(), name="rate-limiter")
+        admission = await future
+        if not admission.admitted:
+            raise RateLimited(
+                f"user {user_id!r} may submit {self._rate.quota} times in {self._rate.window_s} s",
+                retry_after_s=admission.wait_us / 1e6,
+                quota=self._rate.quota,
+                window_s=self._rate.window_s,
+            )
+        return {"RateLimit": f'"user";r={admission.remaining};t={-(-admission.wait_us // 1_000_000)}'}
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+            for (_, future), admission in zip(batch, await self._check([user for user, _ in batch]), strict=True):
+                if not future.done():
+                    future.set_result(admission)
+
+    async def _check(self, users: list[str]) -> list[Admission]:
+        assert self._rate is not None
+        assert self._local is not None
+        if monotonic() >= self._paused_until:
+            try:
+                answers = await self._ranks.check_rates(
+                    users, interval_us=self._rate.interval_us, burst=self._rate.quota
+                )
+                return [Admission(*answer) for answer in answers]
+            except RanksUnavailable:
+                self._paused_until = monotonic() + REDIS_PAUSE_S
+        return [self._local.admit(user) for user in users]
+
+
+class LocalRates:
+    """The same algorithm in this process, for the users seen last."""
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._arrivals: OrderedDict[str, int] = OrderedDict()
+
+    def admit(self, user_id: str) -> Admission:
+        """Count one request of the user."""
+        now_us = int(monotonic() * 1_000_000)
+        interval_us = self._rate.interval_us
+        span_us = interval_us * self._rate.quota
+        arrival = max(self._arrivals.get(user_id, now_us), now_us) + interval_us
+        if arrival - now_us > span_us:
+            return Admission(False, 0, arrival - now_us - span_us)
+        self._arrivals[user_id] = arrival
+        self._arrivals.move_to_end(user_id)
+        if len(self._arrivals) > LOCAL_USERS_MAX:
+            self._arrivals.popitem(last=False)
+        return Admission(True, (span_us - (arrival - now_us)) // interval_us, arrival - now_us)

@@ -1,0 +1,50 @@
+"""What the server counts of itself, in the Prometheus text format.
+
+Per-event things are counted here, not logged. Values that somebody else keeps (queue length, readers) are read when
+the page is asked for.
+"""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """One registry per application, so that two in a process do not share counts."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = self._counter("requests", "Answered requests", "route", "status")
+        self.request_seconds = self._histogram("request_seconds", "Time to answer a request", _SECONDS, "route")
+        self.batch_size = self._histogram("batch_submissions", "Submissions in one ledger transaction", _SIZES)
+        self.ledger_seconds = self._histogram("ledger_seconds", "One batch in PostgreSQL", _SECONDS)
+        self.ranks_seconds = self._histogram("ranks_seconds", "One batch in Redis", _SECONDS)
+        self.pages = self._counter("pages", "Pages answered, by where they came from", "source")
+        self.streams_opened = self._counter("streams_opened", "Streams opened, by how they began", "start")
+        self.streams_cut = self._counter("streams_cut", "Streams ended by the server", "reason")
+        self.folded_events = self._counter("folded_events", "Events that were folded into a later one")
+        self.delivered_bytes = self._counter("stream_bytes", "Bytes written to streams")
+        self.repairs = self._counter("repairs", "Replays and rebuilds of a ranking", "kind")
+        self.rate_limited = self._counter("rate_limited", "Submissions refused by the rate limit")
+        self.lag_events = Gauge(
+            "scoreboard_lag_events", "Events by which the ranking lags most", registry=self._registry
+        )
+
+    def watch(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        """A value that is read whenever the page is asked for."""
+        Gauge(f"scoreboard_{name}", help_text, registry=self._registry).set_function(read)
+
+    def render(self) -> bytes:
+        """The page for a scraper."""
+        return generate_latest(self._registry)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"scoreboard_{name}", help_text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"scoreboard_{name}", help_text, labels, buckets=buckets, registry=self._registry)

@@ -1,0 +1,315 @@
+"""Micro-batches: every submission waits in its board's open batch, first for the ledger, then for the ranks.
+
+A batch leaves as soon as the previous one's transaction has returned. There is no timer: an idle server batches one
+submission and adds no delay, a busy one shares round trips, fsync and script calls among all that wait (group
+commit). Ledger and ranks are two stages, so batch k+1 may be in PostgreSQL while batch k is in Redis, each in order.
+
+A lane (the two stages of one board) ends LANE_IDLE_S after its board's last submission: boards at rest cost
+nothing. A client that hangs up cancels only its own wait, never a batch.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+
+import msgspec
+import structlog
+
+from scoreboard.errors import NotFound, Overloaded, RanksUnavailable, ScoreboardError, Unavailable
+from scoreboard.ledger import WRITE_POOL_MAX, BatchRefused, Ledger
+from scoreboard.metrics import Metrics
+from scoreboard.model import Event, Position, RankChange, Ruling, Submission
+from scoreboard.ranks import Applied, Ranks
+from scoreboard.repair import Repair
+
+BATCH_MAX = 256
+"""Submissions in one transaction. Throughput is flat beyond it; a larger batch only holds the board's lock longer."""
+QUEUE_MAX = 10_000
+"""Submissions waiting for the ledger, over all boards; beyond it they are refused at once."""
+UNRANKED_BATCHES_MAX = 8
+"""Committed batches of one board that may wait for the ranks before its next transaction waits too."""
+LANE_IDLE_S = 1.0
+SINGLE_ATTEMPTS = 3
+"""Tries of a lone submission whose key races with another board's."""
+
+
+log = structlog.get_logger(__name__)
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What became of a submission.
+
+    ``change`` is None while the ranking can't tell. Of a replay it holds the rank of now, twice: nothing moved.
+    """
+
+    ruling: Ruling
+    change: RankChange | None
+
+
+class _Pending:
+    """A submission that waits, with the repeats of it (same key, same body) that came meanwhile."""
+
+    __slots__ = ("repeats", "result", "submission")
+
+    def __init__(self, submission: Submission, result: "asyncio.Future[Receipt]") -> None:
+        self.submission = submission
+        self.result = result
+        self.repeats: list[asyncio.Future[Receipt]] = []
+
+    def succeed(self, ruling: Ruling, change: RankChange | None) -> None:
+        _set(self.result, Receipt(ruling, change))
+        if self.repeats:
+            outcome = "replayed" if ruling.outcome == "recorded" else ruling.outcome
+            repeated = Receipt(msgspec.structs.replace(ruling, outcome=outcome), change)
+            for repeat in self.repeats:
+                _set(repeat, repeated)
+
+    def fail(self, error: Exception) -> None:
+        for future in (self.result, *self.repeats):
+            if not future.done():
+                future.set_exception(error)
+
+
+def _set(future: "asyncio.Future[Receipt]", receipt: Receipt) -> None:
+    if not future.done():  # done: its client has hung up
+        future.set_result(receipt)
+
+
+class Writer:
+    """The one way in for submissions.
+
+    :param on_answer: called with board and position just before their submitters are told.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        ranks: Ranks,
+        repair: Repair,
+        metrics: Metrics,
+        on_answer: Callable[[str, Position], None],
+    ) -> None:
+        self._ledger = ledger
+        self._ranks = ranks
+        self._repair = repair
+        self._metrics = metrics
+        self._on_answer = on_answer
+        self._lanes: dict[str, _Lane] = {}
+        self._queued = 0
+        self._closing = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Lanes take turns at the pool, so that many busy boards wait here and not in acquire, which has a deadline.
+        self._transactions = asyncio.Semaphore(WRITE_POOL_MAX - 1)
+
+    async def submit_score(self, submission: Submission) -> Receipt:
+        """Record one submission; returns when it is committed, and ranked if the ranking is up.
+
+        :raises NotFound: if there is no such board.
+        :raises Overloaded: if QUEUE_MAX submissions wait already.
+        :raises Unavailable: if the outcome is unknown; repeating with the same key is safe. Or the server is ending.
+        """
+        if self._closing:
+            raise Unavailable("the server is ending")
+        if self._queued >= QUEUE_MAX:
+            raise Overloaded(f"{QUEUE_MAX} submissions wait already")
+        lane = self._lanes.get(submission.board)
+        if lane is None:
+            lane = self._lanes[submission.board] = _Lane(self, submission.board)
+        return await lane.add(submission)
+
+    @property
+    def queued(self) -> int:
+        """Submissions that have no answer yet, those included whose clients have hung up."""
+        return self._queued
+
+    async def close(self) -> None:
+        """Wait until every submission has its answer and every lane has ended."""
+        self._closing = True
+        for lane in self._lanes.values():
+            lane.wake()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+class _Lane:
+    """The two stages of one board, alive while it has submissions."""
+
+    def __init__(self, writer: Writer, board: str) -> None:
+        self._writer = writer
+        self._board = board
+        self._waiting: deque[_Pending] = deque()
+        self._by_key: dict[tuple[str, str], _Pending] = {}
+        self._arrived = asyncio.Event()
+        self._committed: asyncio.Queue[tuple[list[_Pending], list[Ruling]] | None] = asyncio.Queue(UNRANKED_BATCHES_MAX)
+        for stage in (self._write_batches, self._rank_batches):
+            task = asyncio.create_task(stage(), name=f"{stage.__name__.strip('_')}:{board}")
+            writer._tasks.add(task)
+            task.add_done_callback(writer._tasks.discard)
+
+    async def add(self, submission: Submission) -> Receipt:
+        self._writer._queued += 1
+        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        pending = _Pending(submission, future)
+        if submission.key is not None:
+            twin = self._by_key.get((submission.user_id, submission.key))
+            if twin is not None and twin.submission == submission:
+                twin.repeats.append(future)
+                return await future
+            if twin is None:
+                self._by_key[submission.user_id, submission.key] = pending
+        self._waiting.append(pending)
+        self._arrived.set()
+        return await future
+
+    def wake(self) -> None:
+        """Look again whether there is something to do, or a reason to end."""
+        self._arrived.set()
+
+    def _take_batch(self) -> list[_Pending]:
+        """The longest batch from the front without one (user, key) twice: the second may need the first's outcome."""
+        batch: list[_Pending] = []
+        keys: set[tuple[str, str]] = set()
+        while self._waiting and len(batch) < BATCH_MAX:
+            submission = self._waiting[0].submission
+            if submission.key is not None:
+                key = (submission.user_id, submission.key)
+                if key in keys:
+                    break
+                keys.add(key)
+                # From here on the ledger decides: a later repeat must ask it again.
+                self._by_key.pop(key, None)
+            batch.append(self._waiting.popleft())
+        return batch
+
+    async def _write_batches(self) -> None:
+        # What arrives in one turn of the event loop is waiting when this task is woken, and shares a batch.
+        while self._waiting or await self._has_more():
+            self._arrived.clear()
+            while self._waiting:
+                await self._write_or_fail(self._take_batch())
+        # No await from the last look to here: a submission finds either this lane alive or none.
+        del self._writer._lanes[self._board]
+        await self._committed.put(None)
+
+    async def _has_more(self) -> bool:
+        """Wait for a submission; False when none came in LANE_IDLE_S, or none will."""
+        if self._writer._closing:
+            return False
+        try:
+            async with asyncio.timeout(LANE_IDLE_S):
+                await self._arrived.wait()
+        except TimeoutError:
+            return bool(self._waiting)
+        return bool(self._waiting) or not self._writer._closing
+
+    async def _write_or_fail(self, batch: list[_Pending]) -> None:
+        try:
+            await self._write(batch)
+        except Exception as exc:  # every waiting client must be told, whatever it was
+            for pending in batch:
+                self._fail(pending, exc)
+            if isinstance(exc, Unavailable):
+                self._writer._repair.suspect(self._board)
+
+    def _succeed(self, pending: _Pending, ruling: Ruling, change: RankChange | None) -> None:
+        self._writer._queued -= 1 + len(pending.repeats)
+        pending.succeed(ruling, change)
+
+    def _fail(self, pending: _Pending, error: Exception) -> None:
+        self._writer._queued -= 1 + len(pending.repeats)
+        pending.fail(error)
+
+    async def _write(self, batch: list[_Pending]) -> None:
+        metrics = self._writer._metrics
+        metrics.batch_size.observe(len(batch))
+        started = perf_counter()
+        try:
+            async with self._writer._transactions:
+                rulings = await self._writer._ledger.submit_scores(self._board, [p.submission for p in batch])
+        except BatchRefused:
+            await self._write_singly(batch)
+        else:
+            metrics.ledger_seconds.observe(perf_counter() - started)
+            await self._committed.put((batch, rulings))
+
+    async def _write_singly(self, batch: list[_Pending]) -> None:
+        """Repeat a batch that one submission made fail, each in its own transaction, in order."""
+        for pending in batch:
+            try:
+                rulings = await self._submit_alone(pending.submission)
+            except ScoreboardError as exc:
+                self._fail(pending, exc)
+            else:
+                await self._committed.put(([pending], rulings))
+
+    async def _submit_alone(self, submission: Submission) -> list[Ruling]:
+        for _ in range(SINGLE_ATTEMPTS):
+            try:
+                async with self._writer._transactions:
+                    return await self._writer._ledger.submit_scores(self._board, [submission])
+            except BatchRefused as exc:
+                refusal = exc
+        raise Unavailable(f"the submission of {submission.user_id!r} collides with others") from refusal
+
+    async def _rank_batches(self) -> None:
+        while (committed := await self._committed.get()) is not None:
+            batch, rulings = committed
+            changes: dict[int, RankChange] = {}
+            try:
+                changes = await self._rank(batch, rulings)
+            except Exception:  # committed is committed: the answer never depends on the ranks
+                log.exception("ranking_failed", board=self._board)
+                self._writer._repair.suspect(self._board)
+            self._writer._on_answer(self._board, Position(rulings[0].epoch, max(ruling.seq for ruling in rulings)))
+            for pending, ruling in zip(batch, rulings, strict=True):
+                self._succeed(pending, ruling, changes.get(ruling.seq))
+
+    async def _rank(self, batch: list[_Pending], rulings: list[Ruling]) -> dict[int, RankChange]:
+        """Apply a batch's events; the rank changes by seq, empty while the ranking is away or behind."""
+        if self._writer._repair.is_suspect(self._board):
+            return {}
+        events = [
+            Event(r.seq, p.submission.user_id, p.submission.action_id, r.points, r.score, r.at)
+            for p, r in zip(batch, rulings, strict=True)
+            if r.outcome == "recorded"
+        ]
+        changes: dict[int, RankChange] = {}
+        started = perf_counter()
+        try:
+            if events:
+                applied = await self._apply(rulings[0].epoch, events)
+                if applied.status != "applied":
+                    self._writer._repair.suspect(self._board)
+                    return {}
+                changes = {e.seq: c for e, c in zip(events, applied.changes, strict=True) if c is not None}
+            changes |= await self._look_up(batch, rulings, changes)
+        except (RanksUnavailable, Unavailable, NotFound):
+            self._writer._repair.suspect(self._board)
+        else:
+            self._writer._metrics.ranks_seconds.observe(perf_counter() - started)
+        return changes
+
+    async def _look_up(
+        self, batch: list[_Pending], rulings: list[Ruling], known: dict[int, RankChange]
+    ) -> dict[int, RankChange]:
+        """The ranks of now for replays, and for events that another server's replay applied before us."""
+        unknown = [(p, r) for p, r in zip(batch, rulings, strict=True) if r.seq and r.seq not in known]
+        if not unknown:
+            return {}
+        aged = await self._writer._ranks.read_users(self._board, [p.submission.user_id for p, _ in unknown])
+        if aged is None:
+            return {}
+        return {
+            r.seq: RankChange(standing.rank, standing.rank if r.outcome == "replayed" else None)
+            for (_, r), standing in zip(unknown, aged.standings, strict=True)
+            if standing is not None
+        }
+
+    async def _apply(self, epoch: str, events: list[Event]) -> Applied:
+        applied = await self._writer._ranks.apply_events(self._board, epoch, events)
+        if applied.status == "gap":
+            # Another server committed before us and is still on its way, or never will be: do its part too.
+            await self._writer._repair.replay(self._board, epoch, after=applied.head_seq, through=events[0].seq - 1)
+            applied = await self._writer._ranks.apply_events(self._board, epoch, events)
+        return applied
