@@ -1,0 +1,188 @@
+"""The pump: brings readers up to their boards' logs, in slices that give the event loop back.
+
+Everything from a reader's offset to the log's end is written as one buffer, straight to its transport; there is no
+task, queue or copy per reader. After a round the pump rests for a multiple of what the round took, so that many
+readers are visited less often and get more at once. A reader that does not keep up is passed over, then folded
+harder, then cut; it never slows the others or grows memory.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from time import monotonic
+
+from scoreboard import frames
+from scoreboard.board_log import BoardLog, Reader
+from scoreboard.metrics import Metrics
+
+SLICE_READERS = 128
+"""Readers served before the event loop gets its turn: about 1 ms."""
+ROUND_S = 0.02
+REST_FACTOR = 3
+"""Rest after a round, as a multiple of its length: the pump takes at most a quarter of the loop's time."""
+REST_MAX_S = 0.1
+BUFFER_SOFT_BYTES = 64 * 1024
+"""A reader with this much unsent is passed over, and folded harder when it is next visited."""
+BUFFER_HARD_BYTES = 1024 * 1024
+"""A reader to which more than this would be written at once is cut."""
+STALL_S = 30.0
+"""A reader that takes nothing for this long is cut."""
+SWEEP_S = 1.0
+HEARTBEAT_S = 10.0
+END_SPREAD_MS = (1_000, 6_000)
+"""Readers told to go away come back within this span, not all at once."""
+
+Shared = dict[tuple[int, int, bool], bytes | None]
+
+
+class Pump:
+    """Writes to all readers of this server."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._joined: set[BoardLog] = set()
+        self._dirty: set[BoardLog] = set()
+        self._wake = asyncio.Event()
+
+    @property
+    def readers(self) -> int:
+        """Open streams."""
+        return sum(len(log.readers) for log in self._joined)
+
+    def join(self, log: BoardLog, reader: Reader, first: Callable[[], bytes]) -> None:
+        """Register a reader and write its first bytes."""
+        data = frames.encode_retry(frames.RETRY_MS) + first()
+        reader.next = log.end
+        reader.log = log
+        log.readers.add(reader)
+        self._joined.add(log)
+        self._write(reader, data)
+
+    def leave(self, reader: Reader) -> None:
+        """Forget a reader."""
+        log, reader.log = reader.log, None
+        if log is not None:
+            log.readers.discard(reader)
+            log.used_at = monotonic()
+            if not log.readers:
+                self._joined.discard(log)
+
+    async def end_all(self) -> None:
+        """End every stream cleanly, telling readers to come back spread over END_SPREAD_MS."""
+        for index, reader in enumerate([r for log in self._joined for r in log.readers]):
+            data = self._due(reader) or b""
+            self._write(reader, data + frames.encode_retry(random.randint(*END_SPREAD_MS)))
+            self._end(reader)
+            if index % SLICE_READERS == 0:
+                await asyncio.sleep(0)
+
+    def _due(self, reader: Reader) -> bytes | None:
+        assert reader.log is not None
+        due = reader.log.encode_from(reader.next, reader.kinds)
+        return due[0] if due else None
+
+    def _end(self, reader: Reader) -> None:
+        self.leave(reader)
+        if not reader.transport.is_closing():
+            if reader.chunked:
+                reader.transport.write(frames.LAST_CHUNK)
+            reader.transport.close()
+
+    def _write(self, reader: Reader, data: bytes) -> None:
+        if data and not reader.transport.is_closing():
+            reader.transport.write(self._frame(reader, data))
+            reader.written_at = monotonic()
+            self._metrics.delivered_bytes.inc(len(data))
+
+    def _cut(self, reader: Reader, reason: str) -> None:
+        self._metrics.streams_cut.labels(reason).inc()
+        self.leave(reader)
+        reader.transport.abort()
+
+    def mark(self, log: BoardLog) -> None:
+        """The log has grown: visit its readers."""
+        if log.readers:
+            self._dirty.add(log)
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Bring readers up to their boards' logs until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            started = monotonic()
+            while self._dirty:
+                await self._visit_readers(self._dirty.pop())
+            took = monotonic() - started
+            await asyncio.sleep(max(ROUND_S - took, min(took * REST_FACTOR, REST_MAX_S)))
+
+    async def _visit_readers(self, log: BoardLog) -> None:
+        end = log.end
+        shared: Shared = {}
+        for index, reader in enumerate(list(log.readers), start=1):
+            if reader.log is log and (reader.next < end or reader.reset):
+                self._visit(log, reader, shared)
+            if index % SLICE_READERS == 0:
+                await asyncio.sleep(0)
+                shared.clear()  # the log may have grown
+                end = log.end
+
+    def _visit(self, log: BoardLog, reader: Reader, shared: Shared) -> None:
+        if reader.transport.get_write_buffer_size() > BUFFER_SOFT_BYTES:
+            return  # the sweep comes back to it
+        if reader.reset is not None:
+            data = self._frame(reader, frames.encode_reset(reader.reset) + log.beginning(reader.kinds))
+            reader.reset = None
+        else:
+            key = (reader.next, reader.kinds, reader.chunked)
+            if key not in shared:
+                shared[key] = self._encode_shared(log, reader)
+            due = shared[key]
+            if due is None:
+                self._cut(reader, "too_slow")
+                return
+            data = due
+        if len(data) > BUFFER_HARD_BYTES:
+            self._cut(reader, "too_slow")
+            return
+        reader.next = log.end
+        if data and not reader.transport.is_closing():
+            reader.transport.write(data)
+            reader.written_at = monotonic()
+            self._metrics.delivered_bytes.inc(len(data))
+
+    def _encode_shared(self, log: BoardLog, reader: Reader) -> bytes | None:
+        due = log.encode_from(reader.next, reader.kinds)
+        if due is None:
+            return None
+        data, folded = due
+        self._metrics.folded_events.inc(folded)
+        return self._frame(reader, data)
+
+    @staticmethod
+    def _frame(reader: Reader, data: bytes) -> bytes:
+        return frames.chunk(data) if data and reader.chunked else data
+
+    async def sweep(self) -> None:
+        """Send heartbeats, come back to slow readers and cut stalled ones, until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            for log in list(self._joined):
+                await self._sweep_readers(log)
+
+    async def _sweep_readers(self, log: BoardLog) -> None:
+        now = monotonic()
+        for index, reader in enumerate(list(log.readers), start=1):
+            unsent = reader.transport.get_write_buffer_size()
+            if unsent == 0:
+                reader.stalled_since = None
+                if now - reader.written_at > HEARTBEAT_S:
+                    self._write(reader, frames.HEARTBEAT)
+            elif reader.stalled_since is None:
+                reader.stalled_since = now
+            elif now - reader.stalled_since > STALL_S:
+                self._cut(reader, "stalled")
+            if reader.log is log and (reader.next < log.end or reader.reset):
+                self.mark(log)
+            if index % SLICE_READERS == 0:
+                await asyncio.sleep(0)
