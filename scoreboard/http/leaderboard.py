@@ -1,0 +1,86 @@
+"""Reads of boards and users: pages, stats, history."""
+
+from sanic.request import Request
+from sanic.response import HTTPResponse
+
+from scoreboard.errors import Invalid
+from scoreboard.http.parse import (
+    check_may_read,
+    check_user_id,
+    decode_segment,
+    parse_board,
+    parse_integer,
+    parse_text,
+    parse_window,
+)
+from scoreboard.http.render import JSON, json_response
+from scoreboard.http.services import Services
+from scoreboard.model import HISTORY_SIZE_MAX, PAGE_SIZE_MAX, SCORE_MAX, format_time
+from scoreboard.pages import decode_cursor
+
+# A page may be kept but must be checked against its tag before each use.
+REVALIDATE = "no-cache"
+
+
+async def read_leaderboard(services: Services, request: Request) -> HTTPResponse:
+    """A page of a board."""
+    check_may_read(services, request)
+    board = parse_board(request)
+    parse_window(request)
+    limit = parse_integer(request, "limit", 10, low=1, high=PAGE_SIZE_MAX)
+    offset = parse_integer(request, "offset", 0, low=0, high=SCORE_MAX)
+    cursor = parse_text(request, "cursor")
+    if cursor is not None and offset:
+        raise Invalid.field("cursor", "does not go together with offset")
+    after = decode_cursor(cursor) if cursor is not None else None
+    answer = await services.pages.read_leaderboard(board, limit=limit, offset=offset, after=after)
+    headers = {"etag": answer.etag, "cache-control": REVALIDATE}
+    if matches(request.headers.get("if-none-match"), answer.etag):
+        return HTTPResponse(None, 304, headers)
+    return HTTPResponse(answer.body, 200, headers, JSON)
+
+
+def matches(if_none_match: str | None, etag: str) -> bool:
+    """Whether an If-None-Match header names the tag; weak comparison, as RFC 9110 section 13.1.2 has it."""
+    if if_none_match is None:
+        return False
+    tags = [tag.strip() for tag in if_none_match.split(",")]
+    return "*" in tags or any(tag.removeprefix("W/") == etag for tag in tags)
+
+
+async def read_stats(services: Services, request: Request, user_id: str) -> HTTPResponse:
+    """A user's place on a board."""
+    check_may_read(services, request)
+    user = check_user_id("userId", decode_segment("userId", user_id))
+    board = parse_board(request)
+    parse_window(request)
+    return json_response(await services.pages.read_stats(board, user))
+
+
+async def read_history(services: Services, request: Request, user_id: str) -> HTTPResponse:
+    """A user's events on a board, newest first."""
+    caller = services.authenticator.verify(request.headers.get("authorization"))
+    user = check_user_id("userId", decode_segment("userId", user_id))
+    caller.may_read_history_of(user)
+    board = parse_board(request)
+    limit = parse_integer(request, "limit", 50, low=1, high=HISTORY_SIZE_MAX)
+    before = parse_integer(request, "before", SCORE_MAX, low=1, high=SCORE_MAX)
+    events = await services.ledger.read_history(board, user, before=before, limit=limit + 1)
+    if not events:
+        await services.ledger.read_board(board)  # a board that does not exist is not an empty one
+    page = events[:limit]
+    return json_response(
+        {
+            "events": [
+                {
+                    "seq": event.seq,
+                    "actionId": event.action_id,
+                    "points": event.points,
+                    "scoreAfter": event.score,
+                    "at": format_time(event.at),
+                }
+                for event in page
+            ],
+            "next": page[-1].seq if len(events) > limit else None,
+        }
+    )

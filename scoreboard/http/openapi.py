@@ -1,0 +1,343 @@
+"""The OpenAPI document: request bodies from the types that validate them, the rest written out here."""
+
+from functools import cache
+from typing import Any
+
+import msgspec
+import orjson
+
+from scoreboard import __version__, errors
+from scoreboard.http.bodies import ActionBody, BoardBody, SubmissionBody
+from scoreboard.model import HISTORY_SIZE_MAX, PAGE_SIZE_MAX, SCORE_MAX
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+SCORE: Schema = {"type": "integer", "minimum": -SCORE_MAX, "maximum": SCORE_MAX}
+RANK: Schema = {"type": "integer", "minimum": 1}
+TIME: Schema = {"type": "string", "format": "date-time"}
+NO_NAME: Schema = {"type": ["string", "null"]}
+
+
+@cache
+def document() -> bytes:
+    """The encoded document."""
+    return orjson.dumps(build())
+
+
+def build() -> dict[str, Any]:
+    """The document as a value."""
+    _, bodies = msgspec.json.schema_components(
+        (SubmissionBody, BoardBody, ActionBody), ref_template="#/components/schemas/{name}"
+    )
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "scoreboard",
+            "version": __version__,
+            "description": "A real-time scoreboard. Scores are committed before they are acknowledged.",
+        },
+        "paths": _paths(),
+        "components": {
+            "schemas": {**bodies, **_schemas()},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "cookie": {"type": "apiKey", "in": "cookie", "name": "scoreboard_token"},
+            },
+        },
+        "x-problem-codes": problem_codes(),
+    }
+
+
+def problem_codes() -> dict[str, Any]:
+    """Every code a problem document can have, with its status and title."""
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    known = [kind for kind in kinds if issubclass(kind, errors.ScoreboardError) and "code" in vars(kind)]
+    return {kind.code: {"status": kind.status, "title": kind.title} for kind in known}
+
+
+def _paths() -> dict[str, Any]:
+    board = _parameter("board", "query", {"$ref": "#/components/schemas/Name"}, "The board; global by default")
+    window = _parameter("window", "query", {"const": "all"}, "The window of the board")
+    limit = _parameter("limit", "query", _range(1, PAGE_SIZE_MAX, 10), "Entries on the page")
+    user = _parameter("userId", "path", {"$ref": "#/components/schemas/UserId"}, "The user")
+    in_path = _parameter("board", "path", {"$ref": "#/components/schemas/Name"}, "The board")
+    action = _parameter("action", "path", {"$ref": "#/components/schemas/Name"}, "The action")
+    key = _parameter("Idempotency-Key", "header", {**TEXT, "minLength": 1, "maxLength": 255}, "Names the submission")
+    if_none_match = _parameter("If-None-Match", "header", TEXT, "A tag that is already known")
+    last_id = _parameter("Last-Event-ID", "header", TEXT, "Where to resume: epoch-seq")
+    signed: list[dict[str, list[str]]] = [{"bearer": []}]
+    return {
+        "/api/scores": {
+            "post": _operation(
+                "submitScore",
+                "scores",
+                "Record an action of a user",
+                [key],
+                {"200": _json("Receipt"), **_problems(400, 401, 403, 404, 413, 415, 422, 429, 503)},
+                body="SubmissionBody",
+                security=signed,
+            )
+        },
+        "/api/leaderboard": {
+            "get": _operation(
+                "readLeaderboard",
+                "leaderboard",
+                "A page of a board",
+                [
+                    board,
+                    window,
+                    limit,
+                    _parameter("offset", "query", _range(0, SCORE_MAX, 0), "0-based place of the first entry"),
+                    _parameter("cursor", "query", TEXT, "The next of another page"),
+                    if_none_match,
+                ],
+                {"200": _json("Page"), "304": {"description": "Not changed"}, **_problems(401, 404, 422, 503)},
+            )
+        },
+        "/api/leaderboard/stream": {
+            "get": _operation(
+                "streamLeaderboard",
+                "leaderboard",
+                "Server-Sent Events: leaderboard, score-updated, reset",
+                [
+                    board,
+                    window,
+                    _parameter("events", "query", TEXT, "Comma list of leaderboard, score-updated"),
+                    _parameter("lastEventId", "query", TEXT, "Like Last-Event-ID; the header wins"),
+                    last_id,
+                ],
+                {
+                    "200": {"description": "The stream", "content": {"text/event-stream": {"schema": TEXT}}},
+                    **_problems(401, 404, 422, 503),
+                },
+            )
+        },
+        "/api/users/{userId}/stats": {
+            "get": _operation(
+                "readStats",
+                "users",
+                "A user's place on a board",
+                [user, board, window],
+                {"200": _json("Stats"), **_problems(401, 404, 422, 503)},
+            )
+        },
+        "/api/users/{userId}/history": {
+            "get": _operation(
+                "readHistory",
+                "users",
+                "A user's events, newest first",
+                [
+                    user,
+                    board,
+                    _parameter("limit", "query", _range(1, HISTORY_SIZE_MAX, 50), "Events on the page"),
+                    _parameter("before", "query", _range(1, SCORE_MAX, None), "The next of another page"),
+                ],
+                {"200": _json("History"), **_problems(401, 403, 404, 422, 503)},
+                security=signed,
+            )
+        },
+        "/api/boards": {
+            "get": _operation(
+                "listBoards",
+                "boards",
+                "All boards, in the order of their ids",
+                [
+                    _parameter("limit", "query", _range(1, 1000, 100), "Boards on the page"),
+                    _parameter("after", "query", TEXT, "The next of another page"),
+                ],
+                {"200": _json("Boards"), **_problems(401, 422, 503)},
+            )
+        },
+        "/api/boards/{board}": {
+            "get": _operation(
+                "readBoard",
+                "boards",
+                "A board's settings and position",
+                [in_path],
+                {"200": _json("Board"), **_problems(401, 404, 422, 503)},
+            ),
+            "put": _operation(
+                "putBoard",
+                "boards",
+                "Create or change a board (scope admin)",
+                [in_path],
+                {"200": _json("Board"), "201": _json("Board"), **_problems(400, 401, 403, 413, 415, 422, 503)},
+                body="BoardBody",
+                security=signed,
+            ),
+        },
+        "/api/boards/{board}/actions": {
+            "get": _operation(
+                "listActions",
+                "boards",
+                "A board's actions, disabled ones too",
+                [in_path],
+                {"200": _json("Actions"), **_problems(401, 404, 422, 503)},
+            )
+        },
+        "/api/boards/{board}/actions/{action}": {
+            "put": _operation(
+                "putAction",
+                "boards",
+                "Create or change an action (scope admin)",
+                [in_path, action],
+                {"200": _json("Action"), "201": _json("Action"), **_problems(400, 401, 403, 404, 413, 415, 422, 503)},
+                body="ActionBody",
+                security=signed,
+            ),
+            "delete": _operation(
+                "disableAction",
+                "boards",
+                "Disable an action (scope admin)",
+                [in_path, action],
+                {"204": {"description": "Disabled"}, **_problems(401, 403, 404, 422, 503)},
+                security=signed,
+            ),
+        },
+        "/healthz": {"get": _operation("checkHealth", "operations", "The process lives", [], {"200": _json("Health")})},
+        "/readyz": {
+            "get": _operation(
+                "checkReadiness",
+                "operations",
+                "The server can serve",
+                [],
+                {"200": _json("Readiness"), "503": _json("Readiness")},
+            )
+        },
+        "/metrics": {
+            "get": _operation(
+                "readMetrics",
+                "operations",
+                "Prometheus metrics",
+                [],
+                {"200": {"description": "Metrics", "content": {"text/plain": {"schema": TEXT}}}},
+            )
+        },
+    }
+
+
+def _schemas() -> dict[str, Schema]:
+    entry = _object(rank=RANK, userId=TEXT, displayName=NO_NAME, score=SCORE)
+    event = _object(seq=RANK, actionId=TEXT, points=SCORE, scoreAfter=SCORE, at=TIME)
+    board = _object(
+        board=TEXT,
+        title=TEXT,
+        windows={"type": "array", "items": TEXT},
+        ties=TEXT,
+        timezone=TEXT,
+        total=COUNT,
+        seq=COUNT,
+        epoch=TEXT,
+        createdAt=TIME,
+    )
+    action = _object(
+        actionId=TEXT,
+        points=SCORE,
+        cooldownSeconds=COUNT,
+        dailyCap={"type": ["integer", "null"]},
+        enabled={"type": "boolean"},
+    )
+    return {
+        "Name": {**TEXT, "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9._-]+$"},
+        "UserId": {**TEXT, "minLength": 1, "maxLength": 64},
+        "Receipt": _object(
+            board=TEXT,
+            userId=TEXT,
+            actionId=TEXT,
+            points=SCORE,
+            newScore=SCORE,
+            rank={"type": ["integer", "null"], "description": "Right after this event; of a replay, now"},
+            previousRank={"type": ["integer", "null"], "description": "null for a first score"},
+            seq=RANK,
+            epoch=TEXT,
+            at=TIME,
+            replayed={"type": "boolean"},
+        ),
+        "Page": _object(
+            board=TEXT,
+            window=TEXT,
+            leaderboard={"type": "array", "items": entry},
+            total=COUNT,
+            seq=COUNT,
+            epoch=TEXT,
+            next=NO_NAME,
+        ),
+        "Stats": _object(
+            userId=TEXT,
+            displayName=NO_NAME,
+            board=TEXT,
+            window=TEXT,
+            score=SCORE,
+            rank=RANK,
+            total=COUNT,
+            percentile={"type": "number", "minimum": 0, "maximum": 100},
+            submissions=COUNT,
+            firstAt=TIME,
+            lastAt=TIME,
+            seq=COUNT,
+        ),
+        "History": _object(events={"type": "array", "items": event}, next={"type": ["integer", "null"]}),
+        "Board": board,
+        "Boards": _object(boards={"type": "array", "items": board}, next=NO_NAME),
+        "Action": action,
+        "Actions": _object(board=TEXT, actions={"type": "array", "items": action}),
+        "Health": _object(status=TEXT),
+        "Readiness": _object(status=TEXT, dependencies=_object(postgresql=TEXT, redis=TEXT)),
+        "Problem": {
+            **_object(type=TEXT, title=TEXT, status=COUNT, detail=TEXT, code={"enum": sorted(problem_codes())}),
+            "description": "RFC 9457; failures of validation add errors, a list of field and message.",
+        },
+    }
+
+
+def _object(**properties: Schema) -> Schema:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _range(low: int, high: int, default: int | None) -> Schema:
+    schema: Schema = {"type": "integer", "minimum": low, "maximum": high}
+    return schema if default is None else {**schema, "default": default}
+
+
+def _parameter(name: str, place: str, schema: Schema, description: str) -> Schema:
+    return {"name": name, "in": place, "required": place == "path", "schema": schema, "description": description}
+
+
+def _json(schema: str) -> Schema:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"description": schema, "content": content}
+
+
+def _problems(*statuses: int) -> dict[str, Schema]:
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    codes: dict[int, list[str]] = {}
+    for code, kind in problem_codes().items():
+        codes.setdefault(kind["status"], []).append(code)
+    return {str(s): {"description": " · ".join(codes.get(s, ["?"])), "content": content} for s in statuses}
+
+
+def _operation(
+    name: str,
+    tag: str,
+    summary: str,
+    parameters: list[Schema],
+    responses: dict[str, Schema],
+    *,
+    body: str | None = None,
+    security: list[dict[str, list[str]]] | None = None,
+) -> Schema:
+    operation: Schema = {
+        "operationId": name,
+        "tags": [tag],
+        "summary": summary,
+        "parameters": parameters,
+        "responses": responses,
+    }
+    if body:
+        content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{body}"}}}
+        operation["requestBody"] = {"required": True, "content": content}
+    if security:
+        operation["security"] = security
+    return operation

@@ -1,0 +1,182 @@
+"""What comes in: strict bodies, query parameters, path segments, headers. Everything bad is a ScoreboardError."""
+
+import re
+from typing import TypeVar
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from sanic.request import Request
+
+from scoreboard.errors import Invalid, MalformedJson, Unauthenticated, UnsupportedMediaType
+from scoreboard.http.services import Services
+from scoreboard.model import validate_key, validate_name, validate_user_id
+
+DEFAULT_BOARD = "global"
+COOKIE = "scoreboard_token"
+
+_FIELD = re.compile(r" - at `\$\.?([^`\[.]*)[^`]*`$")
+_NAMED = re.compile(r"field `([^`]*)`")
+
+T = TypeVar("T")
+
+
+def decode_body(request: Request, decoder: "msgspec.json.Decoder[T]") -> T:
+    """The body as the decoder's type.
+
+    :raises UnsupportedMediaType: if it is not announced as JSON.
+    :raises MalformedJson: if it is not one strict JSON object.
+    :raises Invalid: if fields are missing, unknown, or of the wrong type.
+    """
+    content_type = request.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType(f"Content-Type is {content_type[:100]!r}")
+    body = request.body
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as exc:
+        _check_strict(body)  # a wrong type may have been noticed before the malformed end
+        message = str(exc)
+        found = _NAMED.search(message) or _FIELD.search(message)
+        field = found[1] if found else ""
+        raise Invalid.field(field or "body", _FIELD.sub("", message)) from exc
+    except (ValueError, RecursionError) as exc:
+        raise MalformedJson(f"the body is not strict JSON: {_reason(exc)}") from exc
+
+
+def _check_strict(body: bytes) -> None:
+    try:
+        value = msgspec.json.decode(body)
+    except (ValueError, RecursionError) as exc:
+        raise MalformedJson(f"the body is not strict JSON: {_reason(exc)}") from exc
+    if not isinstance(value, dict):
+        raise MalformedJson(f"the body is a JSON {type(value).__name__}, not an object")
+
+
+def _reason(exc: Exception) -> str:
+    return "nested too deeply" if isinstance(exc, RecursionError) else str(exc)[:200]
+
+
+def parse_integer(request: Request, name: str, default: int, *, low: int, high: int) -> int:
+    """A whole number from the query.
+
+    :raises Invalid: if it is none, or out of bounds.
+    """
+    text = _single(request, name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,16}", text) or not low <= int(text) <= high:
+        raise Invalid.field(name, f"{text[:80]!r} is not a whole number from {low} to {high}")
+    return int(text)
+
+
+def parse_board(request: Request) -> str:
+    """The board named in the query, by default ``global``.
+
+    :raises Invalid: if it can't be a board's id.
+    """
+    board = _single(request, "board")
+    if board is None:
+        return DEFAULT_BOARD
+    return check_name("board", board)
+
+
+def parse_window(request: Request) -> None:
+    """:raises Invalid: if another window than ``all``, or a period of one, is asked for."""
+    window = _single(request, "window")
+    if window not in (None, "all"):
+        raise Invalid.field("window", f"{window[:80]!r} is not a window of this board; it has: all")
+    if _single(request, "period") is not None:
+        raise Invalid.field("period", "window 'all' has no periods")
+
+
+def parse_text(request: Request, name: str) -> str | None:
+    """A text from the query, or None.
+
+    :raises Invalid: if it is given more than once.
+    """
+    return _single(request, name)
+
+
+def _single(request: Request, name: str) -> str | None:
+    if not request.query_string:
+        return None
+    values: list[str] = request.get_args(keep_blank_values=True).getlist(name) or []
+    if len(values) > 1:
+        raise Invalid.field(name, f"is given {len(values)} times")
+    return values[0] if values else None
+
+
+def check_name(field: str, value: str) -> str:
+    """A board or action id.
+
+    :raises Invalid: if it can't be one.
+    """
+    wrong = validate_name(value)
+    if wrong:
+        raise Invalid.field(field, wrong)
+    return value
+
+
+def check_user_id(field: str, value: str) -> str:
+    """A user id.
+
+    :raises Invalid: if it can't be one.
+    """
+    wrong = validate_user_id(value)
+    if wrong:
+        raise Invalid.field(field, wrong)
+    return value
+
+
+def decode_segment(field: str, raw: str) -> str:
+    """A percent-encoded path segment as text.
+
+    :raises Invalid: if it is not UTF-8.
+    """
+    try:
+        return unquote_to_bytes(raw).decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise Invalid.field(field, f"{raw[:80]!r} is not percent-encoded UTF-8") from exc
+
+
+def parse_idempotency_key(request: Request) -> str | None:
+    """The Idempotency-Key header, plain or as a quoted RFC 8941 string; None when there is none.
+
+    :raises Invalid: if it is not 1 to 255 printable ASCII characters.
+    """
+    values: list[str] = request.headers.getall("idempotency-key", [])
+    if not values:
+        return None
+    if len(values) > 1:
+        raise Invalid.field("Idempotency-Key", f"is given {len(values)} times")
+    key = values[0].strip(" \t")
+    if key.startswith('"'):
+        quoted = re.fullmatch(r'"((?:[^"\\]|\\["\\])*)"', key)
+        if quoted is None:
+            raise Invalid.field("Idempotency-Key", f"{_ascii(key)} is not a quoted string")
+        key = re.sub(r'\\(["\\])', r"\1", quoted[1])
+    if validate_key(key):
+        raise Invalid.field("Idempotency-Key", f"{_ascii(key)} is not 1 to 255 printable ASCII characters")
+    return key
+
+
+def _ascii(text: str) -> str:
+    """A header's value as it can be shown: bytes that were not UTF-8 came as surrogates."""
+    return ascii(text[:80])
+
+
+def check_may_read(services: Services, request: Request) -> None:
+    """Reads are public unless configured otherwise; then a token in the header or the cookie is needed.
+
+    :raises Unauthenticated: if it is missing or not accepted.
+    """
+    if services.public_reads:
+        return
+    authorization = request.headers.get("authorization")
+    cookie = request.cookies.get(COOKIE)
+    if authorization is None and cookie:
+        services.authenticator.verify_token(cookie)
+        return
+    if authorization is None:
+        raise Unauthenticated(f"reads need a token, in the header or the cookie {COOKIE}", token_was_sent=False)
+    services.authenticator.verify(authorization)

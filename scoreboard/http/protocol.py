@@ -1,0 +1,112 @@
+"""Sanic's connection protocol with what it lacks: absolute deadlines, streams, and refusals that arrive.
+
+- Sanic's timeouts are idle timers that any byte resets; a request's head and body must be whole within
+  REQUEST_DEADLINE_S of its first byte.
+- A stream is written to behind Sanic's back, so Sanic's timers would end it; they are off for it.
+- A stream's client has nothing more to say. One that does would fill the buffer and hide its disconnect: it is cut.
+- Closing a socket with unread data resets the connection and can destroy the answer on its way. After a refused
+  body the connection lingers: it stops sending, discards what still comes, and closes when the client does.
+"""
+
+import socket
+from time import monotonic
+from typing import Any, cast
+
+from sanic.exceptions import RequestTimeout, ServiceUnavailable
+from sanic.http import Http
+from sanic.http.constants import Stage
+from sanic.request import Request
+from sanic.server.protocols.http_protocol import HttpProtocol
+
+REQUEST_DEADLINE_S = 15.0
+IDLE_S = 75.0
+RESPONSE_DEADLINE_S = 30.0
+CHECK_S = 2.5
+LINGER_S = 5.0
+LINGER_BYTES_MAX = 64 * 1024 * 1024
+STREAM_SEND_BUFFER_BYTES = 128 * 1024
+"""Kernel memory for what a stream's client has not taken; the default grows to megabytes."""
+
+
+class ScoreboardProtocol(HttpProtocol):
+    """One client connection."""
+
+    __slots__ = ("_began", "_lingered_bytes", "_lingering", "lingers", "streaming")
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.streaming = False
+        self.lingers = False
+        self._lingering = False
+        self._lingered_bytes = 0
+        self._began = 0.0
+
+    def cut(self) -> None:
+        """End the connection at once."""
+        self.abort()  # type: ignore[no-untyped-call]
+
+    def start_stream(self) -> None:
+        """From here on the connection belongs to the feed."""
+        self.streaming = True
+        assert self.transport is not None
+        raw = self.transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STREAM_SEND_BUFFER_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        if self.streaming:
+            self.cut()
+            return
+        if self._lingering:
+            self._lingered_bytes += len(data)
+            if self._lingered_bytes > LINGER_BYTES_MAX:
+                self.cut()
+            return
+        if self.http is None or self.http.stage is Stage.IDLE:
+            self._began = monotonic()
+        super().data_received(data)
+
+    def eof_received(self) -> None:
+        if self._lingering:
+            self.cut()
+
+    def close(self, timeout: float | None = None) -> None:
+        if not self.lingers or self.transport is None or self.transport.is_closing():
+            super().close(timeout)
+        elif not self._lingering:
+            self._lingering = True
+            self.transport.write_eof()
+            self.transport.resume_reading()
+            self.loop.call_later(LINGER_S, self.cut)
+
+    def check_timeouts(self) -> None:
+        http = self.http
+        if not self._task or self.streaming or http is None:
+            return
+        stage, now = http.stage, monotonic()
+        arriving = stage is Stage.REQUEST or (stage is Stage.HANDLER and http.request_body)
+        if stage is Stage.IDLE and now - self._time > IDLE_S:
+            self._task.cancel()
+        elif arriving and now - self._began > REQUEST_DEADLINE_S:
+            http.exception = RequestTimeout("the request did not arrive in time")
+            self._task.cancel()
+        elif stage is not Stage.IDLE and not arriving and now - self._time > RESPONSE_DEADLINE_S:
+            http.exception = ServiceUnavailable("the answer was not ready in time")
+            self._task.cancel()
+        else:
+            self._callback_check_timeouts = self.loop.call_later(CHECK_S, self.check_timeouts)
+
+
+def connection_of(request: Request) -> ScoreboardProtocol:
+    """The connection that a request came by."""
+    return cast(ScoreboardProtocol, cast(Http, request.stream).protocol)
+
+
+def hand_over(request: Request) -> None:
+    """Tell Sanic that the answer's head was written without it."""
+    cast(Http, request.stream).stage = Stage.RESPONSE
+
+
+def end_after(request: Request) -> None:
+    """Close the connection after this answer."""
+    cast(Http, request.stream).keep_alive = False

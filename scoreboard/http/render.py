@@ -1,0 +1,180 @@
+"""What goes out: one wrapper around every handler, one rendering of every failure, one log line a request."""
+
+import itertools
+import re
+import secrets
+from collections.abc import Callable, Coroutine
+from time import perf_counter
+from typing import Any
+
+import orjson
+import structlog
+from sanic.exceptions import (
+    BadRequest as SanicBadRequest,
+)
+from sanic.exceptions import (
+    MethodNotAllowed as SanicMethodNotAllowed,
+)
+from sanic.exceptions import (
+    NotFound as SanicNotFound,
+)
+from sanic.exceptions import (
+    PayloadTooLarge,
+    RequestCancelled,
+    ServiceUnavailable,
+)
+from sanic.exceptions import (
+    RequestTimeout as SanicRequestTimeout,
+)
+from sanic.handlers import ErrorHandler
+from sanic.request import Request
+from sanic.response import HTTPResponse
+
+from scoreboard import errors
+from scoreboard.errors import ScoreboardError
+from scoreboard.http.protocol import connection_of, end_after
+from scoreboard.http.services import Services
+
+JSON = "application/json"
+PROBLEM_JSON = "application/problem+json"
+NO_STORE = {"cache-control": "no-store"}
+
+log = structlog.get_logger("scoreboard.requests")
+_process = secrets.token_hex(4)
+_numbers = itertools.count(1)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+Handler = Callable[..., Coroutine[Any, Any, HTTPResponse | None]]
+
+
+def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> HTTPResponse:
+    """An answer in JSON that nobody may keep."""
+    return HTTPResponse(orjson.dumps(value), status, {**NO_STORE, **(headers or {})}, JSON)
+
+
+def problem_response(error: ScoreboardError) -> HTTPResponse:
+    """A failure as RFC 9457 has it."""
+    headers = {**NO_STORE, **error.headers}
+    return HTTPResponse(orjson.dumps(_printable(error.problem)), error.status, headers, PROBLEM_JSON)
+
+
+def _printable(problem: dict[str, Any]) -> dict[str, Any]:
+    """The problem without lone surrogates, which JSON in UTF-8 can't hold."""
+    try:
+        orjson.dumps(problem)
+        return problem
+    except TypeError:
+        detail = problem["detail"].encode("utf-8", "backslashreplace").decode()
+        return problem | {"detail": detail} | ({"errors": []} if "errors" in problem else {})
+
+
+def endpoint(services: Services, route: str, handler: Handler) -> Handler:
+    """Wrap a handler: failures become problems, and every answer is counted, logged and given its request id.
+
+    A handler that returns None has written its own answer (a stream).
+    """
+    seconds = services.metrics.request_seconds.labels(route)
+
+    async def handle(request: Request, **segments: str) -> HTTPResponse | None:
+        started = perf_counter()
+        try:
+            response = await handler(services, request, **segments)
+        except ScoreboardError as exc:
+            response = problem_response(exc)
+        except Exception:
+            log.exception("handler_failed", route=route)
+            response = problem_response(errors.InternalError("the server failed; its log has the reason"))
+        took = perf_counter() - started
+        if response is not None:
+            seconds.observe(took)
+            finish(services, request, response, route, took)
+        return response
+
+    return handle
+
+
+def finish(services: Services, request: Request, response: HTTPResponse, route: str, took: float) -> None:
+    """Give an answer its common headers, count it and log it."""
+    request_id = request.headers.get("x-request-id", "")
+    if not _REQUEST_ID.fullmatch(request_id):
+        request_id = f"{_process}-{next(_numbers)}"
+    response.headers["x-request-id"] = request_id
+    allow_origin(services, request, response.headers)
+    if services.draining:
+        response.headers["connection"] = "close"
+        end_after(request)
+    services.metrics.requests.labels(route, response.status).inc()
+    log.info(
+        "request",
+        id=request_id,
+        method=request.method,
+        route=route,
+        path=request.path,
+        status=response.status,
+        ms=round(took * 1000, 2),
+    )
+
+
+def allow_origin(services: Services, request: Request, headers: Any) -> None:
+    """Say that the page of an allowed origin may read the answer."""
+    if not services.cors_origins:
+        return
+    headers["vary"] = "Origin"
+    origin = request.headers.get("origin")
+    if origin and ("*" in services.cors_origins or origin in services.cors_origins):
+        headers["access-control-allow-origin"] = origin
+        headers["access-control-expose-headers"] = "ETag, Idempotent-Replayed, RateLimit, Retry-After, X-Request-Id"
+
+
+def preflight_response(services: Services, request: Request, allowed: list[str]) -> HTTPResponse:
+    """The answer to a browser that asks what it may send."""
+    response = HTTPResponse(b"", 204)
+    allow_origin(services, request, response.headers)
+    response.headers["access-control-allow-methods"] = ", ".join(sorted(allowed))
+    response.headers["access-control-allow-headers"] = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID"
+    response.headers["access-control-max-age"] = "600"
+    return response
+
+
+class ProblemHandler(ErrorHandler):
+    """Failures outside of handlers: no route, a wrong method, broken HTTP, timeouts, bodies over the limit."""
+
+    def __init__(self, services: Services) -> None:
+        super().__init__()
+        self._services = services
+
+    def response(self, request: Request, exception: Exception) -> HTTPResponse:
+        """The answer for whatever Sanic raised."""
+        services = self._services
+        if isinstance(exception, SanicMethodNotAllowed) and request.method == "OPTIONS" and services.cors_origins:
+            response = preflight_response(services, request, list(exception.headers.get("Allow", "").split(", ")))
+        else:
+            error = _translate(request, exception)
+            if error.status == 500:
+                log.error("request_failed", path=request.path, exc_info=exception)
+            response = problem_response(error)
+        if isinstance(exception, PayloadTooLarge) and request.stream is not None:
+            connection_of(request).lingers = True
+        finish(services, request, response, "none", 0.0)
+        return response
+
+
+def _translate(request: Request, exception: Exception) -> ScoreboardError:
+    if isinstance(exception, ScoreboardError):
+        return exception
+    if isinstance(exception, SanicMethodNotAllowed):
+        allowed = exception.headers.get("Allow", "").split(", ")
+        return errors.MethodNotAllowed(f"{request.method} is not one of {', '.join(sorted(allowed))}", allowed=allowed)
+    if isinstance(exception, SanicNotFound):
+        return errors.NotFound(f"there is nothing at {request.path[:200]!r}")
+    if isinstance(exception, PayloadTooLarge):
+        return errors.TooLarge(str(exception))
+    if isinstance(exception, SanicBadRequest):
+        return errors.BadRequest(str(exception))
+    if isinstance(exception, SanicRequestTimeout):
+        return errors.RequestTimeout(str(exception))
+    if isinstance(exception, RequestCancelled):
+        return errors.BadRequest("the client went away")
+    if isinstance(exception, ServiceUnavailable):
+        return errors.Unavailable(str(exception))
+    return errors.InternalError("the server failed; its log has the reason")

@@ -1,0 +1,57 @@
+"""The routes, and the Sanic application that has them."""
+
+from functools import partial
+from typing import Any
+
+from sanic import Sanic
+
+from scoreboard.http import boards, leaderboard, operations, scores, stream
+from scoreboard.http.render import Handler, ProblemHandler, endpoint
+from scoreboard.http.services import Services
+
+BODY_BYTES_MAX = 16 * 1024
+HEAD_BYTES_MAX = 8 * 1024
+
+ROUTES: list[tuple[str, str, Handler]] = [
+    ("POST", "/api/scores", scores.submit_score),
+    ("GET", "/api/leaderboard", leaderboard.read_leaderboard),
+    ("GET", "/api/leaderboard/stream", stream.stream_leaderboard),
+    ("GET", "/api/users/<user_id>/stats", leaderboard.read_stats),
+    ("GET", "/api/users/<user_id>/history", leaderboard.read_history),
+    ("GET", "/api/boards", boards.list_boards),
+    ("GET", "/api/boards/<board>", boards.read_board),
+    ("PUT", "/api/boards/<board>", boards.put_board),
+    ("GET", "/api/boards/<board>/actions", boards.list_actions),
+    ("PUT", "/api/boards/<board>/actions/<action>", boards.put_action),
+    ("DELETE", "/api/boards/<board>/actions/<action>", boards.disable_action),
+    ("GET", "/healthz", operations.check_health),
+    ("GET", "/readyz", operations.check_readiness),
+    ("GET", "/metrics", operations.show_metrics),
+    ("GET", "/openapi.json", operations.show_openapi),
+    ("GET", "/docs", partial(operations.show_page, name="docs.html")),
+    ("GET", "/demo", operations.sign_in_demo),
+    ("GET", "/web/<name>", operations.show_page),
+    ("GET", "/", partial(operations.show_page, name="index.html")),
+]
+
+
+def create_app(services: Services) -> "Sanic[Any, Any]":
+    """The application with all routes; its limits are ours, not Sanic's defaults."""
+    app: Sanic[Any, Any] = Sanic("scoreboard", configure_logging=False, error_handler=ProblemHandler(services))
+    app.config.REQUEST_MAX_SIZE = BODY_BYTES_MAX
+    app.config.REQUEST_MAX_HEADER_SIZE = HEAD_BYTES_MAX
+    app.config.FALLBACK_ERROR_FORMAT = "json"
+    app.config.MOTD = False
+    by_path: dict[str, dict[str, Handler]] = {}
+    for method, path, handler in ROUTES:
+        by_path.setdefault(path, {})[method] = endpoint(services, path, handler)
+    for path, handlers in by_path.items():
+        for method, wrapped in handlers.items():
+            methods = ["GET", "HEAD"] if method == "GET" else [method]
+            app.add_route(wrapped, path, methods=methods, name=_name(method, path))
+    return app
+
+
+def _name(method: str, path: str) -> str:
+    """Sanic wants a unique name of letters and underscores for each route."""
+    return f"{method}_{''.join(char if char.isalnum() else '_' for char in path)}".lower()

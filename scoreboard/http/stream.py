@@ -1,0 +1,88 @@
+"""GET /api/leaderboard/stream: hands a connection over to the feed."""
+
+import asyncio
+import random
+from typing import cast
+
+from sanic.request import Request
+from sanic.response import HTTPResponse
+
+from scoreboard import frames
+from scoreboard.board_log import Reader, Transport
+from scoreboard.errors import Invalid
+from scoreboard.http.parse import check_may_read, parse_board, parse_text, parse_window
+from scoreboard.http.protocol import connection_of, hand_over
+from scoreboard.http.render import allow_origin, finish
+from scoreboard.http.services import Services
+from scoreboard.pump import END_SPREAD_MS, Pump
+
+EVENT_STREAM = "text/event-stream; charset=utf-8"
+HEADERS = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
+LAST_ID_CHARS_MAX = 64
+
+
+async def stream_leaderboard(services: Services, request: Request) -> HTTPResponse | None:
+    """Stream a board until the client leaves, the server ends, or the reader is too slow."""
+    check_may_read(services, request)
+    board = parse_board(request)
+    parse_window(request)
+    kinds = parse_kinds(parse_text(request, "events"))
+    last = request.headers.get("last-event-id") or parse_text(request, "lastEventId")
+    if request.method == "HEAD":
+        await services.feed.open(board)
+        return HTTPResponse(None, 200, HEADERS, EVENT_STREAM)
+    address = request.ip
+    if services.draining or not services.slots.take(address):
+        # EventSource gives up for good on any status but 200.
+        services.metrics.streams_opened.labels("refused").inc()
+        headers = {**HEADERS, "connection": "close"}
+        return HTTPResponse(frames.encode_retry(random.randint(*END_SPREAD_MS)), 200, headers, EVENT_STREAM)
+    try:
+        log, first = await services.feed.begin(board, kinds, last[:LAST_ID_CHARS_MAX] if last else None)
+        reader = Reader(cast(Transport, request.transport), kinds, chunked=request.version == "1.1")
+        await send_head(services, request, reader)
+        services.pump.join(log, reader, first)
+        await stay(services.pump, reader)
+    finally:
+        services.slots.give_back(address)
+    return None
+
+
+async def stay(pump: Pump, reader: Reader) -> None:
+    """Wait until the connection is gone: Sanic cancels the handler then."""
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        pump.leave(reader)
+
+
+async def send_head(services: Services, request: Request, reader: Reader) -> None:
+    """Answer 200 and take the connection out of Sanic's hands."""
+    connection_of(request).start_stream()
+    if reader.chunked:
+        response = await request.respond(headers=dict(HEADERS), content_type=EVENT_STREAM)
+        finish(services, request, response, "/api/leaderboard/stream", 0.0)
+        await response.send(b"")
+        return
+    # HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
+    headers: dict[str, str] = {**HEADERS, "content-type": EVENT_STREAM, "connection": "close"}
+    allow_origin(services, request, headers)
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    reader.transport.write("\r\n".join(["HTTP/1.0 200 OK", *lines, "", ""]).encode("latin-1"))
+    hand_over(request)
+
+
+def parse_kinds(text: str | None) -> int:
+    """The events asked for, as bits.
+
+    :raises Invalid: if one is unknown or none is named.
+    """
+    if text is None:
+        return frames.SCORES | frames.LEADERBOARD
+    kinds = 0
+    for name in text.split(","):
+        kind = frames.KINDS.get(name.strip())
+        if kind is None:
+            raise Invalid.field("events", f"{name[:40]!r} is not one of {', '.join(frames.KINDS)}")
+        kinds |= kind
+    return kinds
