@@ -1,0 +1,70 @@
+"""Fixtures: stores once per test process, a fresh database and server per test."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from tests.harness import Server, StoreFactory, Stores
+
+hypothesis.settings.register_profile("ci", max_examples=100, deadline=None, print_blob=True, derandomize=True)
+hypothesis.settings.register_profile("deep", max_examples=2_000, deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(scope="session")
+def store_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreFactory]:
+    database_url = os.environ.get("SCOREBOARD_TEST_DATABASE_URL")
+    redis_url = os.environ.get("SCOREBOARD_TEST_REDIS_URL")
+    if database_url and redis_url:
+        factory = StoreFactory(database_url, redis_url)
+        yield factory
+        factory.close()
+        return
+    from scoreboard.embedded import DataDir, EmbeddedStores
+
+    stores = EmbeddedStores(DataDir(tmp_path_factory.mktemp("stores")))
+    with asyncio.Runner() as runner:
+        runner.run(stores.start())
+        try:
+            yield StoreFactory(stores.data.database_url, stores.data.redis_url)
+        finally:
+            runner.run(stores.stop())
+
+
+@pytest.fixture
+def stores(store_factory: StoreFactory) -> Stores:
+    return store_factory.fresh()
+
+
+@pytest.fixture
+def start_server(stores: Stores, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Start servers on this test's stores; what still runs at its end is killed."""
+    started: list[Server] = []
+
+    def start(**settings: str) -> Server:
+        server = Server(stores, log=tmp_path / f"server{len(started)}.log", **settings)
+        started.append(server)
+        return server.start()
+
+    yield start
+    for server in started:
+        server.kill()
+
+
+@pytest.fixture
+def server(start_server: Callable[..., Server]) -> Server:
+    """A server with one action, ``win``, worth 10 points."""
+    server = start_server()
+    server.put_action("win", 10)
+    return server
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., object]]:
+    """Run coroutines of one test on one event loop."""
+    with asyncio.Runner() as runner:
+        yield runner.run

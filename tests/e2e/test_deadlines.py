@@ -1,0 +1,92 @@
+"""What the server's own clocks do. These tests wait for them, so they come first."""
+
+import select
+import socket
+import time
+
+import pytest
+
+from tests.e2e.answers import board_seq, check_problem, parse_answers
+from tests.e2e.raw_streams import count_streams, open_stream, receive_until
+from tests.harness import Server, Stores, Stream, make_token, wait_until
+
+REQUEST_DEADLINE_S = 15
+WIN = b'{"actionId":"win"}'
+
+
+@pytest.fixture
+def board(shared: Server) -> str:
+    """A board of its own for a test that fills it."""
+    with shared.client("admin", "admin") as admin:
+        assert admin.put("/api/boards/filled", json={}).status_code == 201
+    shared.put_action("win", 10, "filled")
+    return "filled"
+
+
+def stream_url(server: Server, board: str) -> str:
+    return f"{server.url}/api/leaderboard/stream?board={board}"
+
+
+def test_slow_reader_is_cut_while_others_go_on(shared: Server, module_stores: Stores, board: str) -> None:
+    """It never reads, so its buffers fill: 5,000 updates of users with ids of 256 bytes are more than they hold."""
+    wait_until(lambda: count_streams(shared) == 0, what="the end of earlier streams")
+    with Stream(stream_url(shared, board)) as witness, open_stream(shared, board, receive_bytes=4_096) as slow:
+        receive_until(slow, b"leaderboard")
+        for round_number in range(10):
+            module_stores.query(
+                """
+                SELECT count(*) FROM submit_scores($1,
+                    ARRAY(SELECT rpad($2 || '-' || n, 64, '🏆') FROM generate_series(1, 500) n),
+                    array_fill('win'::text, ARRAY[500]), array_fill(NULL::text, ARRAY[500]))
+                """,
+                board,
+                str(round_number),
+            )
+            seq = shared.submit("witness", board=board).json()["seq"]  # closes the gap, so that streams hear of it
+            witness.wait_for_seq(seq)
+        wait_until(lambda: count_streams(shared) == 1, within_s=60, what="the end of the slow reader")
+        witness.wait_for_seq(shared.submit("witness", board=board).json()["seq"])
+        assert not witness.ended
+        assert not witness.of("reset")
+
+
+def test_request_that_does_not_arrive_whole_gets_408_within_the_deadline(shared: Server) -> None:
+    """One byte a second keeps idle timers quiet; the deadline is absolute, from the first byte."""
+    before = board_seq(shared)
+    token = f"Authorization: Bearer {make_token('slow')}\r\nContent-Type: application/json\r\n"
+    head = f"POST /api/scores HTTP/1.1\r\nHost: test\r\n{token}"
+    beginnings = {
+        "head": head.encode() + b"X-Slow: ",
+        "body": head.encode() + b"Content-Length: 1000\r\n\r\n" + WIN,
+        "chunked": head.encode() + b"Transfer-Encoding: chunked\r\n\r\n200\r\n" + WIN,
+    }
+    started = time.monotonic()
+    open_ones = {socket.create_connection(("127.0.0.1", shared.port), timeout=20): name for name in beginnings}
+    received = dict.fromkeys(beginnings, b"")
+    try:
+        for connection, name in open_ones.items():
+            connection.sendall(beginnings[name])
+        waiting = set(open_ones)
+        while waiting and time.monotonic() - started < REQUEST_DEADLINE_S + 8:
+            for connection in select.select(waiting, [], [], 1.0)[0]:
+                received[open_ones[connection]] += connection.recv(65_536)
+                waiting.discard(connection)
+            for connection in waiting:
+                try:
+                    connection.sendall(b" ")
+                except OSError:
+                    waiting = waiting - {connection}
+    finally:
+        for connection in open_ones:
+            connection.close()
+    assert time.monotonic() - started < REQUEST_DEADLINE_S + 5
+    assert board_seq(shared) == before
+    for name, answer in received.items():
+        assert answer, f"no answer to the unfinished {name}"
+        check_problem(parse_answers(answer)[0], 408, "request_timeout")
+
+
+def test_quiet_stream_gets_a_heartbeat_within_15_seconds(shared: Server) -> None:
+    with Stream(stream_url(shared, "global")) as stream:
+        stream.wait_for(lambda s: s.comments, within_s=15)
+        assert len(stream.frames) == 1

@@ -1,0 +1,78 @@
+"""No hot query scans a table, however large the tables are: plans on 50,000 users and 200,000 events."""
+
+import json
+import re
+
+import pytest
+
+from scoreboard.contracts import load_queries
+from scoreboard.ledger import Ledger
+from tests.harness import Stores
+
+QUERIES = load_queries()
+FILL = """
+INSERT INTO ledger (board_id, seq, user_id, action_id, points, score_after, idempotency_key, at)
+SELECT
+    'global', n, 'user' || n % 50000, 'win', 10, 10 * (n / 50000 + 1), 'key' || n,
+    'epoch'::timestamptz + n * interval '1 second'
+FROM generate_series(1, 200000) AS n
+"""
+FILL_TOTALS = """
+INSERT INTO totals (board_id, time_window, period, user_id, score, reached_seq, submissions, first_at, last_at)
+SELECT 'global', 'all', '-infinity', 'user' || n, n % 1000, 200000, 4, 'epoch', 'epoch'
+FROM generate_series(0, 49999) AS n
+"""
+HOT = {
+    "read_events": ["global", 150_000, 500],
+    "read_history": ["global", "user7", 150_000, 50],
+    "read_total": ["global", "user7"],
+    "read_page": ["global", 0, 10],
+    "read_page_after": ["global", 500, "user7", 10],
+    "count_around": ["global", 990, "user7"],
+    "read_scores_at": ["global", ["user1", "user2"], 150_000],
+    "list_actions": ["global", 100],
+    "read_board": ["global"],
+    "read_heads": [["global"]],
+}
+
+
+@pytest.fixture
+def filled(ledger: Ledger, stores: Stores) -> Stores:
+    for statement in (FILL, FILL_TOTALS, "UPDATE boards SET seq = 200000, players = 50000", "ANALYZE"):
+        stores.query(statement)
+    return stores
+
+
+def test_hot_queries_touch_large_tables_only_by_index(filled: Stores) -> None:
+    for name, arguments in HOT.items():
+        plan = filled.query(f"EXPLAIN (FORMAT JSON) {inline(QUERIES[name].text, arguments)}")[0][0]
+        scanned = set(re.findall(r'"Node Type": "Seq Scan".*?"Relation Name": "(\w+)"', plan, re.DOTALL))
+        assert not scanned & {"ledger", "totals"}, f"{name}: {json.dumps(json.loads(plan), indent=1)}"
+
+
+def test_submitting_reads_no_table_sequentially(filled: Stores) -> None:
+    before = sequential_reads(filled)
+    filled.query(
+        "SELECT * FROM submit_scores('global', ARRAY['user1', 'new'], ARRAY['win', 'win'], ARRAY['key1', NULL])"
+    )
+    filled.query("SELECT pg_stat_force_next_flush()")
+    assert sequential_reads(filled) == before
+
+
+def sequential_reads(stores: Stores) -> int:
+    rows = stores.query(
+        "SELECT sum(seq_tup_read)::bigint FROM pg_stat_user_tables WHERE relname IN ('ledger', 'totals')"
+    )
+    return int(rows[0][0])
+
+
+def inline(sql: str, arguments: list[object]) -> str:
+    for number, value in reversed(list(enumerate(arguments, start=1))):
+        sql = sql.replace(f"${number}", literal(value))
+    return sql
+
+
+def literal(value: object) -> str:
+    if isinstance(value, list):
+        return f"ARRAY[{', '.join(literal(item) for item in value)}]"
+    return f"'{value}'" if isinstance(value, str) else str(value)

@@ -1,0 +1,168 @@
+"""Repair on real stores: whatever is missing in the ranking comes back from the ledger."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from scoreboard import repair as repair_module
+from scoreboard.errors import NotFound
+from scoreboard.ledger import Ledger
+from scoreboard.metrics import Metrics
+from scoreboard.model import Submission
+from scoreboard.ranks import Ranks, board_keys
+from scoreboard.reads import Reads
+from scoreboard.repair import Repair
+from tests.harness import DEADLINE_S, Stores
+
+Run = Callable[..., object]
+
+
+def record(run: Run, ledger: Ledger, *users: str) -> None:
+    run(ledger.submit_scores("global", [Submission("global", user, "win") for user in users]))
+
+
+def ranking(run: Run, ranks: Ranks) -> dict[str, int]:
+    return run(ranks.read_all("global"))
+
+
+def test_a_lost_ranking_is_rebuilt(run: Run, ledger: Ledger, ranks: Ranks, repair: Repair, stores: Stores) -> None:
+    record(run, ledger, "a", "b", "a")
+    run(repair.heal("global"))
+    with stores.redis() as client:
+        client.flushdb()
+    run(repair.heal("global"))
+    assert ranking(run, ranks) == {"a": 20, "b": 10}
+
+
+def test_a_lagging_ranking_is_replayed(run: Run, ledger: Ledger, ranks: Ranks, repair: Repair) -> None:
+    run(repair.heal("global"))
+    for _ in range(3):
+        record(run, ledger, *[f"user{i}" for i in range(400)])
+    run(repair.heal("global"))
+    assert run(ranks.read_head("global")).seq == 1_200
+    assert set(ranking(run, ranks).values()) == {30}
+
+
+def test_a_large_lag_is_rebuilt(
+    run: Run, ledger: Ledger, ranks: Ranks, repair: Repair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(repair.heal("global"))
+    monkeypatch.setattr(repair_module, "REPLAY_LAG_MAX", 1)
+    record(run, ledger, "a", "b", "c")
+    run(repair.heal("global"))
+    assert run(ranks.read_head("global")).seq == 3
+
+
+def test_a_ranking_ahead_of_the_ledger_means_another_history(
+    run: Run, ledger: Ledger, ranks: Ranks, repair: Repair, stores: Stores
+) -> None:
+    record(run, ledger, "a", "b")
+    run(repair.heal("global"))
+    before = run(ranks.read_head("global"))
+    for statement in (
+        "DELETE FROM ledger WHERE seq = 2",
+        "DELETE FROM totals WHERE user_id = 'b'",
+        "UPDATE boards SET seq = 1, players = 1",
+    ):
+        stores.query(statement)
+    run(repair.heal("global"))
+    after = run(ranks.read_head("global"))
+    assert after.epoch != before.epoch
+    assert (after.seq, ranking(run, ranks)) == (1, {"a": 10})
+
+
+def test_a_rebuild_under_load_never_goes_back(run: Run, ledger: Ledger, ranks: Ranks, repair: Repair) -> None:
+    async def write(stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            submissions = [Submission("global", user, "win") for user in "abc"]
+            rulings = await ledger.submit_scores("global", submissions)
+            await repair.heal("global")
+            assert rulings
+
+    async def watch(stop: asyncio.Event, heads: list[int]) -> None:
+        while not stop.is_set():
+            heads.append((await ranks.read_head("global")).seq)
+
+    async def race() -> list[int]:
+        await repair.heal("global")
+        stop, heads = asyncio.Event(), []
+        tasks = [asyncio.create_task(write(stop)), asyncio.create_task(watch(stop, heads))]
+        async with asyncio.timeout(DEADLINE_S):
+            for _ in range(20):
+                await repair.rebuild("global")
+        stop.set()
+        await asyncio.gather(*tasks)
+        return heads
+
+    heads = run(race())
+    assert heads == sorted(heads)
+    assert run(ranks.read_head("global")).seq == run(ledger.read_heads(["global"]))["global"].seq
+
+
+def test_a_board_that_is_not_there_is_not_found(run: Run, repair: Repair) -> None:
+    with pytest.raises(NotFound):
+        run(repair.heal("nowhere"))
+
+
+def test_the_watch_notices_what_nobody_reported(run: Run, ledger: Ledger, ranks: Ranks) -> None:
+    """A server died between COMMIT and script: no one says so, the lag alone tells."""
+
+    async def watch() -> None:
+        healed = asyncio.Event()
+        repair = Repair(ledger, ranks, Metrics(), on_healed=lambda board: healed.set())
+        await repair.heal("global")
+        repair.use("global")
+        task = asyncio.create_task(repair.run())
+        await ledger.submit_scores("global", [Submission("global", "a", "win")])
+        async with asyncio.timeout(DEADLINE_S):
+            await healed.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(watch())
+    assert ranking(run, ranks) == {"a": 10}
+
+
+class TestReads:
+    def test_nothing_older_than_what_was_acknowledged(
+        self, run: Run, ledger: Ledger, ranks: Ranks, repair: Repair
+    ) -> None:
+        reads = Reads(ledger, ranks, repair, Metrics())
+        run(repair.heal("global"))
+        record(run, ledger, "a")
+        assert run(reads.read_page("global", offset=0, limit=10)).position.seq == 0
+        reads.acknowledge("global", run(ledger.read_heads(["global"]))["global"])
+        assert run(reads.read_page("global", offset=0, limit=10)).position.seq == 1
+        assert run(reads.read_standing("global", "a")).rank == 1
+
+    def test_a_head_that_was_long_not_confirmed_is_not_trusted(
+        self, run: Run, ledger: Ledger, ranks: Ranks, repair: Repair, stores: Stores
+    ) -> None:
+        reads = Reads(ledger, ranks, repair, Metrics())
+        run(repair.heal("global"))
+        record(run, ledger, "a")
+        with stores.redis() as client:
+            client.hincrby(board_keys("global")[0], "verified_at", -301)
+        assert run(reads.read_page("global", offset=0, limit=10)).position.seq == 1
+
+    def test_with_redis_away_pages_come_from_the_ledger(self, run: Run, ledger: Ledger, repair: Repair) -> None:
+        away = Ranks.open("redis://127.0.0.1:1/0")
+        reads = Reads(ledger, away, repair, Metrics())
+        record(run, ledger, "a", "b", "b")
+        page = run(reads.read_page("global", offset=0, limit=1))
+        assert [(e.rank, e.user_id, e.score) for e in page.entries] == [(1, "b", 20)]
+        assert (page.total, page.more) == (2, True)
+        run(away.close())
+
+    def test_what_was_acknowledged_of_a_lost_history_is_forgotten(
+        self, run: Run, ledger: Ledger, ranks: Ranks, repair: Repair, stores: Stores
+    ) -> None:
+        reads = Reads(ledger, ranks, repair, Metrics())
+        record(run, ledger, "a")
+        reads.acknowledge("global", run(ledger.read_heads(["global"]))["global"])
+        stores.query("UPDATE boards SET epoch = 'another1'")
+        run(repair.heal("global"))
+        assert run(reads.read_page("global", offset=0, limit=1)).position.epoch == "another1"
+        assert run(reads.read_page("global", offset=0, limit=1)).position.epoch == "another1"
+        assert reads.is_current("global", run(ranks.read_head("global")))
