@@ -1,0 +1,1 @@
+"""Benchmarks: the server from outside, by its command line and its public interface alone."""

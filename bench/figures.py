@@ -1,0 +1,32 @@
+"""Percentiles and spreads. Samples are few enough to sort, so percentiles are exact."""
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+PERCENTILES = (50, 90, 95, 99)
+
+Figures = dict[str, float]
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """The smallest sample that is not exceeded by ``percent`` % of all (nearest rank). :param ordered: ascending."""
+    assert ordered, "a percentile of nothing"
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+
+
+def summarise_ms(samples_s: Sequence[float]) -> Figures:
+    """Count, percentiles and maximum, in milliseconds; only a count of 0 where there is no sample."""
+    if not samples_s:
+        return {"count": 0}
+    ordered = sorted(samples_s)
+    summary: Figures = {"count": len(ordered)}
+    for percent in PERCENTILES:
+        summary[f"p{percent}"] = round(percentile(ordered, percent) * 1_000, 3)
+    summary["max"] = round(ordered[-1] * 1_000, 3)
+    return summary
+
+
+def middle_and_spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Median, lowest and highest of the repeats."""
+    return median(values), min(values), max(values)

@@ -1,0 +1,86 @@
+"""The server under test: started, asked and verified by its command line alone."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import jwt
+
+from bench.processes import Child
+
+START_TIMEOUT_S = 90.0
+COMMAND_TIMEOUT_S = 60.0
+TOKEN_TTL_S = 7_200
+SETTINGS = {
+    # On, because production has it on and it costs a script call; never reached, because its answers are not measured.
+    "SCOREBOARD_RATE_LIMIT": "1000000/60s",
+}
+
+
+class CommandFailed(Exception):
+    """A command of the server exited with an error."""
+
+
+class Server:
+    """``scoreboard serve`` with its embedded stores on a data directory of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._data_dir = folder / "data"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SCOREBOARD_")}
+        self._environment = kept | SETTINGS
+        self.log = folder / "server.log"
+        self.host, self.port = "", 0
+
+    def __enter__(self) -> "Server":
+        # Not started from the checkout: there the folder ``scoreboard`` would hide the installed package.
+        arguments = ["scoreboard", "serve", "--port", "0", "--data-dir", str(self._data_dir)]
+        self._child = Child(*arguments, log=self.log, cwd=self._folder, environment=self._environment)
+        try:
+            url = urlsplit(self._child.wait_for_line("Listening on ", START_TIMEOUT_S))
+        except BaseException:
+            self._child.stop()
+            raise
+        assert url.hostname is not None
+        assert url.port is not None
+        self.host, self.port = url.hostname, url.port
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._child.stop()
+
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run another command on the same data directory."""
+        return subprocess.run(
+            [sys.executable, "-m", "scoreboard", *arguments, "--data-dir", str(self._data_dir)],
+            cwd=self._folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+        )
+
+    def sign_tokens(self, users: Sequence[str]) -> list[tuple[str, str]]:
+        """A token for each user, as a game's own login service would sign it.
+
+        A thousand tokens instead of one, so that the server's cache of verified tokens meets as many as in real life.
+        One comes from the command line and must be accepted as well as the others.
+        """
+        made = self.run("token", "--user", users[0])
+        if made.returncode != 0:
+            raise CommandFailed(f"scoreboard token exited with {made.returncode}: {made.stderr}")
+        secret = (self._data_dir / "jwt_secret").read_text(encoding="ascii").strip()
+        expires = int(time.time()) + TOKEN_TTL_S
+        signed = [(user, jwt.encode({"sub": user, "exp": expires}, secret, algorithm="HS256")) for user in users[1:]]
+        return [(users[0], made.stdout.strip()), *signed]
+
+    def verify(self) -> "subprocess.CompletedProcess[str]":
+        """``scoreboard verify`` beside the running server."""
+        return self.run("verify")
