@@ -34,6 +34,7 @@ from scoreboard.pump import Pump
 from scoreboard.ranks import Ranks
 from scoreboard.reads import Reads
 from scoreboard.repair import Repair
+from scoreboard.tasks import end_tasks
 from scoreboard.writer import Writer
 
 LISTEN_BACKLOG = 4_096
@@ -290,6 +291,7 @@ async def _background(tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]])
     try:
         yield
     finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        # Reads and openings that nobody waits for any more end here too: after this the stores close.
+        left = await end_tasks([*running, *(asyncio.all_tasks() - {asyncio.current_task()})])
+        for task in left:
+            log.error("task_did_not_end", task=task.get_name())

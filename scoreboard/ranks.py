@@ -23,6 +23,7 @@ from redis.exceptions import NoScriptError, RedisError
 from scoreboard.contracts import load_scripts
 from scoreboard.errors import RanksUnavailable
 from scoreboard.model import Event, Page, Position, RankChange, Standing, format_time, rank_shared
+from scoreboard.tasks import end_tasks
 
 COMMAND_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 1.0
@@ -302,7 +303,7 @@ class Subscription:
         finally:
             pubsub, self._pubsub = self._pubsub, None
             if prober is not None:
-                prober.cancel()
+                await end_tasks([prober])
             await close_quietly(pubsub.aclose)
 
     async def _probe(self) -> None:

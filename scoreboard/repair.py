@@ -21,6 +21,7 @@ from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
 from scoreboard.model import Position
 from scoreboard.ranks import Ranks, rebuilt_key
+from scoreboard.tasks import end_tasks
 
 TICK_S = 0.5
 PAUSE_S = 0.02
@@ -116,8 +117,7 @@ class Repair:
                     self._suspects.update(self._watched)
                 await asyncio.sleep(PAUSE_S)  # whatever goes wrong, this does not spin
         finally:
-            for task in self._healing.values():
-                task.cancel()
+            await end_tasks(self._healing.values())
 
     async def _check(self) -> None:
         now = monotonic()

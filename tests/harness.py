@@ -207,9 +207,14 @@ class Server:
     def client(self, user: str | None = None, scope: str = "") -> httpx.Client:
         """An HTTP client, signed in as a user where one is named."""
         headers = {"Authorization": f"Bearer {make_token(user, scope)}"} if user else {}
-        return httpx.Client(
-            base_url=self.url, headers=headers, timeout=DEADLINE_S, verify=False
-        )  # no TLS here, and loading its certificates takes 30 ms
+        # No TLS here, and loading its certificates takes 30 ms.
+        return httpx.Client(base_url=self.url, headers=headers, timeout=DEADLINE_S, verify=False)
+
+    def metric(self, name: str) -> float:
+        """A value of the metrics page."""
+        with self.client() as client:
+            lines = client.get("/metrics").text.splitlines()
+        return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
 
     def put_action(self, action: str = "win", points: int = 10, board: str = "global", **fields: object) -> None:
         with self.client("admin", "admin") as admin:

@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from scoreboard.model import SCORE_MAX
 
+# The pattern is for the document: its $ lets a line end pass in Python, so handlers check names by the model's rule.
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9._-]+$")]
 UserId = Annotated[str, Meta(min_length=1, max_length=64)]
 

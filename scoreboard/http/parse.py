@@ -1,5 +1,6 @@
 """What comes in: strict bodies, query parameters, path segments, headers. Everything bad is a ScoreboardError."""
 
+import json
 import re
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
@@ -32,7 +33,9 @@ def decode_body(request: Request, decoder: "msgspec.json.Decoder[T]") -> T:
         raise UnsupportedMediaType(f"Content-Type is {content_type[:100]!r}")
     body = request.body
     try:
-        return decoder.decode(body)
+        value = decoder.decode(body)
+        json.loads(body, object_pairs_hook=_refuse_repeats)  # the decoder takes the last of repeated fields; 4 µs
+        return value
     except msgspec.ValidationError as exc:
         _check_strict(body)  # a wrong type may have been noticed before the malformed end
         message = str(exc)
@@ -41,6 +44,13 @@ def decode_body(request: Request, decoder: "msgspec.json.Decoder[T]") -> T:
         raise Invalid.field(field or "body", _FIELD.sub("", message)) from exc
     except (ValueError, RecursionError) as exc:
         raise MalformedJson(f"the body is not strict JSON: {_reason(exc)}") from exc
+
+
+def _refuse_repeats(pairs: list[tuple[str, object]]) -> None:
+    """:raises ValueError: if an object has a field twice."""
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a field is repeated among {names}")
 
 
 def _check_strict(body: bytes) -> None:

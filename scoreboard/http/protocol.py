@@ -12,7 +12,7 @@ import socket
 from time import monotonic
 from typing import Any, cast
 
-from sanic.exceptions import RequestTimeout, ServiceUnavailable
+from sanic.exceptions import BadURL, RequestTimeout, ServiceUnavailable
 from sanic.http import Http
 from sanic.http.constants import Stage
 from sanic.request import Request
@@ -28,8 +28,24 @@ STREAM_SEND_BUFFER_BYTES = 128 * 1024
 """Kernel memory for what a stream's client has not taken; the default grows to megabytes."""
 
 
+class _Http(Http):
+    """Sanic's HTTP/1.1, with an answer for a request target that can't be parsed at all.
+
+    Sanic reports such a target in an answer to a request that has it, which fails the same way and answers nothing.
+    """
+
+    def create_empty_request(self) -> None:
+        try:
+            super().create_empty_request()
+        except BadURL:
+            self.url = None
+            super().create_empty_request()
+
+
 class ScoreboardProtocol(HttpProtocol):
     """One client connection."""
+
+    HTTP_CLASS = _Http
 
     __slots__ = ("_began", "_lingered_bytes", "_lingering", "lingers", "streaming")
 

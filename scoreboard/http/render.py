@@ -10,9 +10,6 @@ from typing import Any
 import orjson
 import structlog
 from sanic.exceptions import (
-    BadRequest as SanicBadRequest,
-)
-from sanic.exceptions import (
     MethodNotAllowed as SanicMethodNotAllowed,
 )
 from sanic.exceptions import (
@@ -21,6 +18,7 @@ from sanic.exceptions import (
 from sanic.exceptions import (
     PayloadTooLarge,
     RequestCancelled,
+    SanicException,
     ServiceUnavailable,
 )
 from sanic.exceptions import (
@@ -137,19 +135,23 @@ def preflight_response(services: Services, request: Request, allowed: list[str])
 
 
 class ProblemHandler(ErrorHandler):
-    """Failures outside of handlers: no route, a wrong method, broken HTTP, timeouts, bodies over the limit."""
+    """Failures outside of handlers: no route, a wrong method, broken HTTP, timeouts, bodies over the limit.
 
-    def __init__(self, services: Services) -> None:
+    :param allowed_methods: the methods of a path; Sanic knows them only where the path has no parameters.
+    """
+
+    def __init__(self, services: Services, allowed_methods: Callable[[str], list[str]]) -> None:
         super().__init__()
         self._services = services
+        self._allowed_methods = allowed_methods
 
     def response(self, request: Request, exception: Exception) -> HTTPResponse:
         """The answer for whatever Sanic raised."""
         services = self._services
         if isinstance(exception, SanicMethodNotAllowed) and request.method == "OPTIONS" and services.cors_origins:
-            response = preflight_response(services, request, list(exception.headers.get("Allow", "").split(", ")))
+            response = preflight_response(services, request, self._allowed_methods(request.path))
         else:
-            error = _translate(request, exception)
+            error = self._translate(request, exception)
             if error.status == 500:
                 log.error("request_failed", path=request.path, exc_info=exception)
             response = problem_response(error)
@@ -158,23 +160,22 @@ class ProblemHandler(ErrorHandler):
         finish(services, request, response, "none", 0.0)
         return response
 
-
-def _translate(request: Request, exception: Exception) -> ScoreboardError:
-    if isinstance(exception, ScoreboardError):
-        return exception
-    if isinstance(exception, SanicMethodNotAllowed):
-        allowed = exception.headers.get("Allow", "").split(", ")
-        return errors.MethodNotAllowed(f"{request.method} is not one of {', '.join(sorted(allowed))}", allowed=allowed)
-    if isinstance(exception, SanicNotFound):
-        return errors.NotFound(f"there is nothing at {request.path[:200]!r}")
-    if isinstance(exception, PayloadTooLarge):
-        return errors.TooLarge(str(exception))
-    if isinstance(exception, SanicBadRequest):
-        return errors.BadRequest(str(exception))
-    if isinstance(exception, SanicRequestTimeout):
-        return errors.RequestTimeout(str(exception))
-    if isinstance(exception, RequestCancelled):
-        return errors.BadRequest("the client went away")
-    if isinstance(exception, ServiceUnavailable):
-        return errors.Unavailable(str(exception))
-    return errors.InternalError("the server failed; its log has the reason")
+    def _translate(self, request: Request, exception: Exception) -> ScoreboardError:
+        if isinstance(exception, ScoreboardError):
+            return exception
+        if isinstance(exception, SanicMethodNotAllowed):
+            allowed = self._allowed_methods(request.path)
+            return errors.MethodNotAllowed(f"{request.method} is not one of {', '.join(allowed)}", allowed=allowed)
+        if isinstance(exception, SanicNotFound):
+            return errors.NotFound(f"there is nothing at {request.path[:200]!r}")
+        if isinstance(exception, PayloadTooLarge):
+            return errors.TooLarge(str(exception))
+        if isinstance(exception, SanicRequestTimeout):
+            return errors.RequestTimeout(str(exception))
+        if isinstance(exception, RequestCancelled):
+            return errors.BadRequest("the client went away")
+        if isinstance(exception, ServiceUnavailable):
+            return errors.Unavailable(str(exception))
+        if isinstance(exception, SanicException) and 400 <= exception.status_code < 500:
+            return errors.BadRequest(str(exception))
+        return errors.InternalError("the server failed; its log has the reason")

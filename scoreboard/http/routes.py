@@ -1,5 +1,6 @@
 """The routes, and the Sanic application that has them."""
 
+import re
 from functools import partial
 from typing import Any
 
@@ -37,7 +38,9 @@ ROUTES: list[tuple[str, str, Handler]] = [
 
 def create_app(services: Services) -> "Sanic[Any, Any]":
     """The application with all routes; its limits are ours, not Sanic's defaults."""
-    app: Sanic[Any, Any] = Sanic("scoreboard", configure_logging=False, error_handler=ProblemHandler(services))
+    app: Sanic[Any, Any] = Sanic(
+        "scoreboard", configure_logging=False, error_handler=ProblemHandler(services, allowed_methods)
+    )
     app.config.REQUEST_MAX_SIZE = BODY_BYTES_MAX
     app.config.REQUEST_MAX_HEADER_SIZE = HEAD_BYTES_MAX
     app.config.FALLBACK_ERROR_FORMAT = "json"
@@ -47,9 +50,18 @@ def create_app(services: Services) -> "Sanic[Any, Any]":
         by_path.setdefault(path, {})[method] = endpoint(services, path, handler)
     for path, handlers in by_path.items():
         for method, wrapped in handlers.items():
-            methods = ["GET", "HEAD"] if method == "GET" else [method]
-            app.add_route(wrapped, path, methods=methods, name=_name(method, path))
+            app.add_route(wrapped, path, methods=_with_head(method), name=_name(method, path))
     return app
+
+
+def allowed_methods(path: str) -> list[str]:
+    """The methods of a path, in order; empty where there is nothing."""
+    found = {method for method, template, _ in ROUTES if re.fullmatch(re.sub("<[^>]+>", "[^/]+", template), path)}
+    return sorted(method for each in found for method in _with_head(each))
+
+
+def _with_head(method: str) -> list[str]:
+    return ["GET", "HEAD"] if method == "GET" else [method]
 
 
 def _name(method: str, path: str) -> str:

@@ -6,7 +6,7 @@ from sanic.response import HTTPResponse
 
 from scoreboard import errors
 from scoreboard.http.bodies import submission_decoder
-from scoreboard.http.parse import check_user_id, decode_body, parse_idempotency_key
+from scoreboard.http.parse import check_name, check_user_id, decode_body, parse_idempotency_key
 from scoreboard.http.render import json_response
 from scoreboard.http.services import Services
 from scoreboard.model import SCORE_MAX, Submission, format_time
@@ -17,6 +17,7 @@ async def submit_score(services: Services, request: Request) -> HTTPResponse:
     """Record an action and answer with the score and rank it led to."""
     caller = services.authenticator.verify(request.headers.get("authorization"))
     body = decode_body(request, submission_decoder)
+    board, action_id = check_name("board", body.board), check_name("actionId", body.action_id)
     key = parse_idempotency_key(request)
     user_id = caller.user_id if body.user_id is msgspec.UNSET else check_user_id("userId", body.user_id)
     caller.may_submit_for(user_id)
@@ -25,7 +26,7 @@ async def submit_score(services: Services, request: Request) -> HTTPResponse:
     except errors.RateLimited:
         services.metrics.rate_limited.inc()
         raise
-    submission = Submission(body.board, user_id, body.action_id, key)
+    submission = Submission(board, user_id, action_id, key)
     receipt = await services.writer.submit_score(submission)
     check_accepted(submission, receipt)
     replayed = receipt.ruling.outcome == "replayed"

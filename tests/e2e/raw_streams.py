@@ -1,6 +1,5 @@
 """Streams over plain sockets, for what no HTTP client does."""
 
-import re
 import socket
 
 from tests.harness import Server
@@ -23,10 +22,3 @@ def receive_until(connection: socket.socket, wanted: bytes) -> bytes:
         assert part, f"the connection ended after {received!r}"
         received += part
     return received
-
-
-def count_streams(server: Server) -> float:
-    """How many the server counts; those of earlier tests may still be on their way out."""
-    with server.client() as client:
-        text = client.get("/metrics").text
-    return next(float(line.split()[-1]) for line in text.splitlines() if re.match(r"\w*readers\b", line))

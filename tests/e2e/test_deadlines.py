@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.e2e.answers import board_seq, check_problem, parse_answers
-from tests.e2e.raw_streams import count_streams, open_stream, receive_until
+from tests.e2e.raw_streams import open_stream, receive_until
 from tests.harness import Server, Stores, Stream, make_token, wait_until
 
 REQUEST_DEADLINE_S = 15
@@ -29,7 +29,7 @@ def stream_url(server: Server, board: str) -> str:
 
 def test_slow_reader_is_cut_while_others_go_on(shared: Server, module_stores: Stores, board: str) -> None:
     """It never reads, so its buffers fill: 5,000 updates of users with ids of 256 bytes are more than they hold."""
-    wait_until(lambda: count_streams(shared) == 0, what="the end of earlier streams")
+    wait_until(lambda: shared.metric("scoreboard_readers") == 0, what="the end of earlier streams")
     with Stream(stream_url(shared, board)) as witness, open_stream(shared, board, receive_bytes=4_096) as slow:
         receive_until(slow, b"leaderboard")
         for round_number in range(10):
@@ -44,7 +44,7 @@ def test_slow_reader_is_cut_while_others_go_on(shared: Server, module_stores: St
             )
             seq = shared.submit("witness", board=board).json()["seq"]  # closes the gap, so that streams hear of it
             witness.wait_for_seq(seq)
-        wait_until(lambda: count_streams(shared) == 1, within_s=60, what="the end of the slow reader")
+        wait_until(lambda: shared.metric("scoreboard_readers") == 1, within_s=60, what="the end of the slow reader")
         witness.wait_for_seq(shared.submit("witness", board=board).json()["seq"])
         assert not witness.ended
         assert not witness.of("reset")

@@ -708,6 +708,7 @@ def test_wrong_method_is_told_the_right_ones(public: httpx.Client, method: str, 
             build_request("POST", "/api/scores", WIN, user="o").replace(b"content-length:", b"content-length :"),
             id="space-before-colon",
         ),
+        pytest.param(build_request("POST", "/api/scores", WIN, user="o", expect="miracles"), id="unknown-expectation"),
     ],
 )
 def test_broken_http_is_refused_as_a_problem(shared: Server, request_bytes: bytes) -> None:

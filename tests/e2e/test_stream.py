@@ -14,7 +14,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from tests.e2e.raw_streams import count_streams, open_stream, receive_until
+from tests.e2e.raw_streams import open_stream, receive_until
 from tests.harness import Frame, Parser, Server, Stores, Stream, make_token, wait_until
 
 RESUME_EVENTS_MAX = 1_000
@@ -386,13 +386,19 @@ def record(stores: Stores, board: str, count: int) -> None:
     )
 
 
+def wait_for_ranking(server: Server, board: str, seq: int) -> None:
+    """A page can be at a seq because it came from the ledger, while the ranking is still on its way there."""
+    wait_until(lambda: read_page(server, board)["seq"] == seq, what="the ledger's page")
+    wait_until(lambda: server.metric("scoreboard_suspect_boards") == 0, what="the ranking")
+
+
 @pytest.mark.parametrize("missed", [1, RESUME_EVENTS_MAX])
 def test_server_without_a_log_resumes_from_the_ledger(
     module_stores: Stores, shared: Server, second: Server, game: httpx.Client, board: str, missed: int
 ) -> None:
     epoch = play(game, board, "before")["epoch"]
     record(module_stores, board, missed)
-    wait_until(lambda: read_page(shared, board)["seq"] == missed + 1, what="the ranking")
+    wait_for_ranking(shared, board, missed + 1)
     with Stream(stream_url(second, board), last_event_id=f"{epoch}-1") as stream:
         stream.wait_for_seq(missed + 1)
         assert not stream.of("reset")
@@ -410,7 +416,7 @@ def test_reader_too_far_behind_for_the_ledger_is_reset(
 ) -> None:
     epoch = play(game, board, "before")["epoch"]
     record(module_stores, board, RESUME_EVENTS_MAX + 500)
-    wait_until(lambda: read_page(shared, board)["seq"] == RESUME_EVENTS_MAX + 501, what="the ranking")
+    wait_for_ranking(shared, board, RESUME_EVENTS_MAX + 501)
     with Stream(stream_url(second, board), last_event_id=f"{epoch}-1") as stream:
         stream.wait_for_seq(RESUME_EVENTS_MAX + 501)
         assert [frame.event for frame in stream.frames] == ["reset", "leaderboard"]
@@ -525,12 +531,12 @@ def test_reader_that_sends_data_after_its_request_is_cut(shared: Server, board: 
 
 
 def test_reader_that_leaves_is_forgotten(shared: Server, board: str) -> None:
-    wait_until(lambda: count_streams(shared) == 0, what="the end of earlier streams")
+    wait_until(lambda: shared.metric("scoreboard_readers") == 0, what="the end of earlier streams")
     with ExitStack() as stack:
         for _ in range(5):
             receive_until(stack.enter_context(open_stream(shared, board)), b"leaderboard")
-        assert count_streams(shared) == 5
-    wait_until(lambda: count_streams(shared) == 0, within_s=10, what="the end of the streams")
+        assert shared.metric("scoreboard_readers") == 5
+    wait_until(lambda: shared.metric("scoreboard_readers") == 0, within_s=10, what="the end of the streams")
 
 
 # -- full, and ending

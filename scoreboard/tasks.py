@@ -1,0 +1,27 @@
+"""Ending tasks for certain.
+
+One cancellation is not always enough: in Python 3.11 ``asyncio.wait_for`` swallows it when what it waits for
+finishes in the same turn, and the libraries we call use it. A task that loops then goes on, and whoever waits for its
+end waits for ever. So a task is cancelled until it has ended.
+
+Source: https://github.com/python/cpython/issues/86296
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+CANCEL_AGAIN_S = 0.1
+CANCELS_MAX = 50
+
+
+async def end_tasks(tasks: "Iterable[asyncio.Task[Any]]") -> "set[asyncio.Task[Any]]":
+    """Cancel tasks and wait until they have ended; returns those that did not within CANCELS_MAX * CANCEL_AGAIN_S."""
+    running = {task for task in tasks if not task.done()}
+    for _ in range(CANCELS_MAX):
+        if not running:
+            break
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
+    return running
