@@ -84,6 +84,7 @@ class Ledger:
                     timeout=ACQUIRE_TIMEOUT_S,
                     command_timeout=STATEMENT_TIMEOUT_S,
                     server_settings=settings,
+                    reset=_keep_session,
                 )
                 pools.append(await pool)
         return cls(*pools)
@@ -355,6 +356,13 @@ async def _known_errors() -> AsyncIterator[None]:
         raise
     except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
         raise Unavailable("PostgreSQL can't be reached") from exc
+
+
+async def _keep_session(connection: Any) -> None:
+    """Nothing to reset when a connection goes back: no query here leaves anything behind in its session.
+
+    The pool has already rolled back an open transaction. Its own reset is a round trip more with every batch.
+    """
 
 
 def _board(row: asyncpg.Record) -> Board:

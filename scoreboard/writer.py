@@ -138,18 +138,19 @@ class _Lane:
     def __init__(self, writer: Writer, board: str) -> None:
         self._writer = writer
         self._board = board
+        self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Pending] = deque()
         self._by_key: dict[tuple[str, str], _Pending] = {}
         self._arrived = asyncio.Event()
         self._committed: asyncio.Queue[tuple[list[_Pending], list[Ruling]] | None] = asyncio.Queue(UNRANKED_BATCHES_MAX)
         for stage in (self._write_batches, self._rank_batches):
-            task = asyncio.create_task(stage(), name=f"{stage.__name__.strip('_')}:{board}")
+            task = self._loop.create_task(stage(), name=f"{stage.__name__.strip('_')}:{board}")
             writer._tasks.add(task)
             task.add_done_callback(writer._tasks.discard)
 
     async def add(self, submission: Submission) -> Receipt:
         self._writer._queued += 1
-        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Receipt] = self._loop.create_future()
         pending = _Pending(submission, future)
         if submission.key is not None:
             twin = self._by_key.get((submission.user_id, submission.key))

@@ -13,7 +13,7 @@ from scoreboard.http.parse import (
     parse_text,
     parse_window,
 )
-from scoreboard.http.render import JSON, json_response
+from scoreboard.http.render import JSON, Answer, json_response
 from scoreboard.http.services import Services
 from scoreboard.model import HISTORY_SIZE_MAX, PAGE_SIZE_MAX, SCORE_MAX, format_time
 from scoreboard.pages import decode_cursor
@@ -36,8 +36,8 @@ async def read_leaderboard(services: Services, request: Request) -> HTTPResponse
     answer = await services.pages.read_leaderboard(board, limit=limit, offset=offset, after=after)
     headers = {"etag": answer.etag, "cache-control": REVALIDATE}
     if matches(request.headers.get("if-none-match"), answer.etag):
-        return HTTPResponse(None, 304, headers)
-    return HTTPResponse(answer.body, 200, headers, JSON)
+        return Answer(None, 304, headers)
+    return Answer(answer.body, 200, headers, JSON)
 
 
 def matches(if_none_match: str | None, etag: str) -> bool:

@@ -34,7 +34,7 @@ def decode_body(request: Request, decoder: "msgspec.json.Decoder[T]") -> T:
     body = request.body
     try:
         value = decoder.decode(body)
-        json.loads(body, object_pairs_hook=_refuse_repeats)  # the decoder takes the last of repeated fields; 4 µs
+        _repeats_refuser.decode(body.decode())  # the first decoder takes the last of repeated fields; 2 µs
         return value
     except msgspec.ValidationError as exc:
         _check_strict(body)  # a wrong type may have been noticed before the malformed end
@@ -51,6 +51,9 @@ def _refuse_repeats(pairs: list[tuple[str, object]]) -> None:
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
         raise ValueError(f"a field is repeated among {names}")
+
+
+_repeats_refuser = json.JSONDecoder(object_pairs_hook=_refuse_repeats)
 
 
 def _check_strict(body: bytes) -> None:

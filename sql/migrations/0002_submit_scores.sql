@@ -57,6 +57,7 @@ BEGIN
     judged AS (
         SELECT asked.ord, asked.user_id, asked.action_id, asked.key,
                action.points, action.cooldown_seconds, action.daily_cap,
+               action.cooldown_seconds > 0 OR action.daily_cap IS NOT NULL AS limited,
                prior.seq AS prior_seq, prior.points AS prior_points,
                prior.score_after AS prior_score, prior.at AS prior_at,
                total.score AS score_before,
@@ -77,57 +78,59 @@ BEGIN
     ),
     -- Cooldown and cap look at what is in the ledger and at the place among this batch's own uses. Equal times
     -- make that exact: of several uses at one instant a cooldown admits the first, a cap the first that fit.
-    limited AS (
-        SELECT j.ord,
-               row_number() OVER (PARTITION BY j.user_id, j.action_id ORDER BY j.ord) AS nth,
-               used.last_at, used.today
+    counted AS (
+        SELECT j.*, used.last_at, used.today,
+               count(*) FILTER (WHERE j.verdict = 'recorded')
+                   OVER (PARTITION BY j.user_id, j.action_id ORDER BY j.ord) AS nth_use
         FROM judged j
         CROSS JOIN LATERAL (
             SELECT max(l.at) AS last_at, count(*) FILTER (WHERE l.at >= v_today) AS today
             FROM ledger l
-            WHERE l.board_id = p_board AND l.user_id = j.user_id AND l.action_id = j.action_id
+            WHERE j.limited AND j.verdict = 'recorded' -- else the ledger is not looked at
+              AND l.board_id = p_board AND l.user_id = j.user_id AND l.action_id = j.action_id
               AND l.at >= least(v_today, v_at - make_interval(secs => j.cooldown_seconds))
         ) used
-        WHERE j.verdict = 'recorded' AND (j.cooldown_seconds > 0 OR j.daily_cap IS NOT NULL)
     ),
     ruled AS (
-        SELECT j.*,
+        SELECT c.*,
                -- When the cooldown began: at the last use in the ledger, or at the one just before in this batch.
-               CASE WHEN limited.last_at + make_interval(secs => j.cooldown_seconds) > v_at
-                    THEN limited.last_at ELSE v_at END AS used_at,
+               CASE WHEN c.last_at + make_interval(secs => c.cooldown_seconds) > v_at
+                    THEN c.last_at ELSE v_at END AS used_at,
                CASE
-                   WHEN limited.ord IS NULL THEN j.verdict
-                   WHEN j.cooldown_seconds > 0
-                        AND (limited.nth > 1 OR limited.last_at + make_interval(secs => j.cooldown_seconds) > v_at)
+                   WHEN c.verdict <> 'recorded' OR NOT c.limited THEN c.verdict
+                   WHEN c.cooldown_seconds > 0
+                        AND (c.nth_use > 1 OR c.last_at + make_interval(secs => c.cooldown_seconds) > v_at)
                        THEN 'cooldown'
-                   WHEN limited.today + limited.nth > j.daily_cap THEN 'daily_cap'
-                   ELSE j.verdict
+                   WHEN c.today + c.nth_use > c.daily_cap THEN 'daily_cap'
+                   ELSE c.verdict
                END AS ruling
-        FROM judged j
-        LEFT JOIN limited ON limited.ord = j.ord
+        FROM counted c
     ),
-    fresh AS (
-        SELECT r.ord, r.user_id, r.action_id, r.key, r.points, r.score_before,
-               v_board.seq + row_number() OVER (ORDER BY r.ord) AS seq,
+    -- Running numbers beside every row rather than a join of the recorded ones back to all: with hash and merge
+    -- joins off that would compare each row with each.
+    numbered AS (
+        SELECT r.*,
+               v_board.seq + count(*) FILTER (WHERE r.ruling = 'recorded') OVER (ORDER BY r.ord) AS seq,
                (coalesce(r.score_before, 0)
-                   + sum(r.points) OVER (PARTITION BY r.user_id ORDER BY r.ord))::bigint AS score_after,
-               row_number() OVER (PARTITION BY r.user_id ORDER BY r.ord) AS nth_of_user,
-               row_number() OVER (PARTITION BY r.user_id ORDER BY r.ord DESC) AS nth_from_last
+                   + sum(r.points) FILTER (WHERE r.ruling = 'recorded') OVER so_far)::bigint AS score_after,
+               count(*) FILTER (WHERE r.ruling = 'recorded') OVER so_far AS nth_of_user,
+               count(*) FILTER (WHERE r.ruling = 'recorded') OVER (PARTITION BY r.user_id) AS of_user
         FROM ruled r
-        WHERE r.ruling = 'recorded'
+        WINDOW so_far AS (PARTITION BY r.user_id ORDER BY r.ord)
     ),
     appended AS (
         INSERT INTO ledger (board_id, seq, user_id, action_id, points, score_after, idempotency_key, at)
-        SELECT p_board, f.seq, f.user_id, f.action_id, f.points, f.score_after, f.key, v_at
-        FROM fresh f
-        ORDER BY f.seq
+        SELECT p_board, n.seq, n.user_id, n.action_id, n.points, n.score_after, n.key, v_at
+        FROM numbered n
+        WHERE n.ruling = 'recorded'
+        ORDER BY n.seq
     ),
     totalled AS (
         INSERT INTO totals AS t (board_id, time_window, period, user_id, score, reached_seq, submissions,
                                  first_at, last_at)
-        SELECT p_board, 'all', '-infinity', f.user_id, f.score_after, f.seq, f.nth_of_user, v_at, v_at
-        FROM fresh f
-        WHERE f.nth_from_last = 1
+        SELECT p_board, 'all', '-infinity', n.user_id, n.score_after, n.seq, n.nth_of_user, v_at, v_at
+        FROM numbered n
+        WHERE n.ruling = 'recorded' AND n.nth_of_user = n.of_user
         ON CONFLICT (board_id, time_window, period, user_id) DO UPDATE
         SET score = excluded.score, reached_seq = excluded.reached_seq,
             submissions = t.submissions + excluded.submissions, last_at = excluded.last_at
@@ -137,24 +140,24 @@ BEGIN
         SET seq = b.seq + gained.events, players = b.players + gained.players, last_at = v_at
         FROM (
             SELECT count(*) AS events,
-                   count(*) FILTER (WHERE f.score_before IS NULL AND f.nth_of_user = 1) AS players
-            FROM fresh f
+                   count(*) FILTER (WHERE n.score_before IS NULL AND n.nth_of_user = 1) AS players
+            FROM numbered n
+            WHERE n.ruling = 'recorded'
         ) gained
         WHERE b.board_id = p_board AND gained.events > 0
     )
-    SELECT r.ord, r.ruling, v_board.epoch,
-           CASE r.ruling WHEN 'recorded' THEN f.seq WHEN 'replayed' THEN r.prior_seq END,
-           CASE r.ruling WHEN 'recorded' THEN f.points WHEN 'replayed' THEN r.prior_points END,
-           CASE r.ruling WHEN 'recorded' THEN f.score_after WHEN 'replayed' THEN r.prior_score END,
-           CASE r.ruling WHEN 'recorded' THEN v_at WHEN 'replayed' THEN r.prior_at END,
-           extract(epoch FROM CASE r.ruling
-               WHEN 'cooldown' THEN r.used_at + make_interval(secs => r.cooldown_seconds) - v_at
+    SELECT n.ord, n.ruling, v_board.epoch,
+           CASE n.ruling WHEN 'recorded' THEN n.seq WHEN 'replayed' THEN n.prior_seq END,
+           CASE n.ruling WHEN 'recorded' THEN n.points WHEN 'replayed' THEN n.prior_points END,
+           CASE n.ruling WHEN 'recorded' THEN n.score_after WHEN 'replayed' THEN n.prior_score END,
+           CASE n.ruling WHEN 'recorded' THEN v_at WHEN 'replayed' THEN n.prior_at END,
+           extract(epoch FROM CASE n.ruling
+               WHEN 'cooldown' THEN n.used_at + make_interval(secs => n.cooldown_seconds) - v_at
                WHEN 'daily_cap' THEN v_tomorrow - v_at
            END)::double precision,
-           CASE r.ruling WHEN 'cooldown' THEN 1 WHEN 'daily_cap' THEN r.daily_cap END,
-           CASE r.ruling WHEN 'cooldown' THEN r.cooldown_seconds WHEN 'daily_cap' THEN 86400 END
-    FROM ruled r
-    LEFT JOIN fresh f ON f.ord = r.ord
-    ORDER BY r.ord;
+           CASE n.ruling WHEN 'cooldown' THEN 1 WHEN 'daily_cap' THEN n.daily_cap END,
+           CASE n.ruling WHEN 'cooldown' THEN n.cooldown_seconds WHEN 'daily_cap' THEN 86400 END
+    FROM numbered n
+    ORDER BY n.ord;
 END;
 $$;
