@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -18,7 +19,7 @@ COOKIE = "scoreboard_token"
 _FIELD = re.compile(r" - at `\$\.?([^`\[.]*)[^`]*`$")
 _NAMED = re.compile(r"field `([^`]*)`")
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 def decode_body(request: Request, decoder: "msgspec.json.Decoder[T]") -> T:
@@ -34,7 +35,8 @@ def decode_body(request: Request, decoder: "msgspec.json.Decoder[T]") -> T:
     body = request.body
     try:
         value = decoder.decode(body)
-        _repeats_refuser.decode(body.decode())  # the first decoder takes the last of repeated fields; 2 µs
+        if b"\\" in body or any(body.count(name) > 1 for name in _quoted_names(type(value))):
+            json.loads(body, object_pairs_hook=_refuse_repeats)  # the decoder takes the last of repeated fields
         return value
     except msgspec.ValidationError as exc:
         _check_strict(body)  # a wrong type may have been noticed before the malformed end
@@ -46,14 +48,17 @@ def decode_body(request: Request, decoder: "msgspec.json.Decoder[T]") -> T:
         raise MalformedJson(f"the body is not strict JSON: {_reason(exc)}") from exc
 
 
+@cache
+def _quoted_names(body_type: type) -> tuple[bytes, ...]:
+    """The fields of a body as they stand in JSON. Counting them is a tenth of the work of parsing once more."""
+    return tuple(f'"{field.encode_name}"'.encode() for field in msgspec.structs.fields(body_type))
+
+
 def _refuse_repeats(pairs: list[tuple[str, object]]) -> None:
     """:raises ValueError: if an object has a field twice."""
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
         raise ValueError(f"a field is repeated among {names}")
-
-
-_repeats_refuser = json.JSONDecoder(object_pairs_hook=_refuse_repeats)
 
 
 def _check_strict(body: bytes) -> None:
