@@ -17,6 +17,6 @@ VOLUME /data
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=2s --start-period=30s CMD ["python", "-c", \
-    "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ.get(\"SCOREBOARD_PORT\", 8000)}/readyz')"]
+    "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ.get(\"SCOREBOARD_PORT\", 8000)}/healthz')"]
 ENTRYPOINT ["scoreboard"]
 CMD ["serve"]

@@ -78,7 +78,7 @@ class Parts:
             public_reads=config.public_reads,
             cors_origins=config.cors_origins,
             slots=StreamSlots(config.streams_max, config.streams_per_ip_max),
-            sign_demo=partial(_sign_demo, config, key) if config.embedded and not config.jwt_public_key else None,
+            sign_demo=partial(_sign_demo, config, key) if has_demo(config) else None,
         )
         self._watch_gauges()
 
@@ -112,6 +112,11 @@ class Parts:
             "pump": self.pump.run,
             "sweep": self.pump.sweep,
         }
+
+
+def has_demo(config: Config) -> bool:
+    """Whether anybody may act as a demo user: where the stores are our own, the boards public and the key ours."""
+    return config.embedded and config.public_reads and not config.jwt_public_key
 
 
 def _sign_demo(config: Config, key: str, user_id: str) -> str:
@@ -186,7 +191,8 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
         stack.push_async_callback(ledger.close)
         if config.embedded:
             await _add_demo(ledger, announce)
-            announce(f"Tokens are signed with the secret kept in {DataDir(config.data_dir).secret}")
+            if key not in (config.jwt_secret, config.jwt_public_key):
+                announce(f"Tokens are signed with the secret kept in {DataDir(config.data_dir).secret}")
         ranks = Ranks.open(redis_url)
         stack.push_async_callback(ranks.close)
         parts = Parts(config, ledger, ranks, key)

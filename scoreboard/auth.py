@@ -18,6 +18,7 @@ from scoreboard.model import validate_user_id
 
 TOKEN_BYTES_MAX = 4_096
 CACHE_MAX = 20_000
+EXPIRY_MAX = 2**53
 SECRET_BYTES_MIN = 32
 SYMMETRIC = frozenset({"HS256", "HS384", "HS512"})
 ASYMMETRIC = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
@@ -105,15 +106,20 @@ class Authenticator:
                 audience=self._audience,
                 options={"require": required, "verify_aud": self._audience is not None},
             )
-        except (jwt.PyJWTError, ValueError, RecursionError) as exc:
-            raise Unauthenticated(f"the token is not accepted: {type(exc).__name__}") from exc
+        except jwt.PyJWTError as exc:
+            raise Unauthenticated(f"the token is not accepted: {exc}") from exc
+        except (ValueError, TypeError, OverflowError, RecursionError) as exc:
+            raise Unauthenticated("the token is not accepted: it is malformed") from exc
+        expires_at = claims["exp"]
+        if type(expires_at) not in (int, float) or not 0 <= expires_at < EXPIRY_MAX:
+            raise Unauthenticated("the token's exp is not a time in seconds since 1970")
         scope = claims.get("scope", "")
         if not isinstance(scope, str):
             raise Unauthenticated("the token's scope is not a string")
         wrong = validate_user_id(claims["sub"])
         if wrong:
             raise Unauthenticated(f"the token's sub {wrong}")
-        return Caller(claims["sub"], frozenset(scope.split()), float(claims["exp"]))
+        return Caller(claims["sub"], frozenset(scope.split()), float(expires_at))
 
 
 def check_key(key: str, algorithms: Sequence[str]) -> None:
@@ -124,7 +130,13 @@ def check_key(key: str, algorithms: Sequence[str]) -> None:
     if set(algorithms) & SYMMETRIC and set(algorithms) & ASYMMETRIC:
         raise StartupError(f"SCOREBOARD_JWT_ALGORITHMS: {list(algorithms)} mixes shared secrets and key pairs")
     if set(algorithms) & SYMMETRIC and len(key.encode()) < SECRET_BYTES_MIN:
-        raise StartupError(f"the JWT secret has {len(key.encode())} bytes, fewer than {SECRET_BYTES_MIN}")
+        raise StartupError(f"SCOREBOARD_JWT_SECRET: has {len(key.encode())} bytes, fewer than {SECRET_BYTES_MIN}")
+    for name in algorithms:
+        try:
+            jwt.get_algorithm_by_name(name).prepare_key(key)
+        except (jwt.PyJWTError, ValueError, TypeError) as exc:
+            setting = "JWT_SECRET" if name in SYMMETRIC else "JWT_PUBLIC_KEY"
+            raise StartupError(f"SCOREBOARD_{setting}: is not a key for {name}") from exc
 
 
 def sign_token(secret: str, algorithm: str, *, user_id: str, scope: str, ttl_s: int, extra: dict[str, str]) -> str:

@@ -31,7 +31,7 @@ SETTINGS = {
     "JWT_AUDIENCE": "required aud claim (unchecked)",
     "PUBLIC_READS": "true or false: whether boards can be read without a token (true)",
     "CORS_ORIGINS": "comma list of origins whose pages may call the API, or * (none)",
-    "RATE_LIMIT": "submissions per user, as COUNT/SECONDSs, or off (100/60s)",
+    "RATE_LIMIT": "submissions per user, all of which may come at once, or off (100/60s)",
     "STREAMS_MAX": "open streams, 1 to 1000000 (12000)",
     "STREAMS_PER_IP_MAX": "open streams of one address, 0 for no limit (0)",
     "LOG_LEVEL": "debug, info, warning or error (info)",
@@ -83,7 +83,7 @@ def load_config(
     """
     values = _Values(environ, {k: v for k, v in (overrides or {}).items() if v is not None})
     database_url = values.url("DATABASE_URL", "postgresql", "postgres")
-    redis_url = values.url("REDIS_URL", "redis", "rediss", "unix")
+    redis_url = values.redis_url("REDIS_URL")
     if (database_url is None) != (redis_url is None):
         missing = "REDIS_URL" if redis_url is None else "DATABASE_URL"
         raise StartupError(f"{PREFIX}{missing} is missing: set both URLs, or neither for the embedded stores")
@@ -134,7 +134,7 @@ class _Values:
             if name.removesuffix("_FILE") in {PREFIX + later for later in LATER}:
                 raise StartupError(f"{name} is not supported yet")
             if name.startswith(PREFIX) and name not in known and not name.startswith(PREFIX + "TEST_"):
-                raise StartupError(f"{name} is not a setting; there are {', '.join(sorted(SETTINGS))}")
+                raise StartupError(f"{name} is not a setting; after {PREFIX} there are {', '.join(sorted(SETTINGS))}")
 
     def text(self, name: str) -> str | None:
         if name in self._overrides:
@@ -154,7 +154,7 @@ class _Values:
         text = self.text(name)
         if text is None:
             return default
-        if not re.fullmatch(r"\d{1,9}", text) or not low <= int(text) <= high:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
             raise StartupError(f"{PREFIX}{name}: {text!r} is not a whole number from {low} to {high}")
         return int(text)
 
@@ -166,9 +166,28 @@ class _Values:
 
     def url(self, name: str, *schemes: str) -> str | None:
         text = self.text(name)
-        if text is not None and urlsplit(text).scheme not in schemes:
-            # The value may hold a password, so only its scheme is shown.
-            raise StartupError(f"{PREFIX}{name}: scheme {urlsplit(text).scheme!r} is not one of {', '.join(schemes)}")
+        if text is None:
+            return None
+        # The value may hold a password, so only its scheme is shown.
+        try:
+            scheme = urlsplit(text).scheme
+        except ValueError as exc:
+            raise StartupError(f"{PREFIX}{name}: is not a URL") from exc
+        if scheme not in schemes:
+            raise StartupError(f"{PREFIX}{name}: scheme {scheme!r} is not one of {', '.join(schemes)}")
+        return text
+
+    def redis_url(self, name: str) -> str | None:
+        text = self.url(name, "redis", "rediss", "unix")
+        if text is None or urlsplit(text).scheme == "unix":
+            return text
+        try:
+            parts = urlsplit(text)
+            is_whole = bool(parts.hostname) and parts.port != 0 and re.fullmatch(r"/?|/[0-9]{1,5}", parts.path)
+        except ValueError:
+            is_whole = False
+        if not is_whole:
+            raise StartupError(f"{PREFIX}{name}: is not like redis://host:6379/0")
         return text
 
     def rate(self, name: str, default: Rate) -> Rate | None:
@@ -177,7 +196,7 @@ class _Values:
             return default
         if text.lower() == "off":
             return None
-        found = re.fullmatch(r"(\d{1,9})/(\d{1,6})s", text)
+        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,6})s", text)
         if found is None or int(found[1]) < 1 or int(found[2]) < 1:
             raise StartupError(f"{PREFIX}{name}: {text!r} is neither 'off' nor like 100/60s")
         return Rate(quota=int(found[1]), window_s=int(found[2]))

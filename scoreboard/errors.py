@@ -120,23 +120,19 @@ class UnsupportedMediaType(ScoreboardError):
 class Invalid(ScoreboardError):
     """Well-formed but not acceptable.
 
-    :param errors: pairs of a field's name and what is wrong with it.
+    :param field: what was wrong: a field of the body, a query parameter, a header.
+    :param message: why, with its value.
     """
 
     status, code, title = 422, "invalid", "The request is not acceptable"
 
-    def __init__(self, detail: str, *, errors: Sequence[tuple[str, str]] = ()) -> None:
-        super().__init__(detail)
-        self._errors = errors
-
-    @classmethod
-    def field(cls, name: str, message: str) -> "Invalid":
-        """The failure of one named field."""
-        return cls(f"{name}: {message}", errors=[(name, message)])
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self._error = {"field": field, "message": message}
 
     @property
     def problem(self) -> dict[str, object]:
-        return super().problem | {"errors": [{"field": f, "message": m} for f, m in self._errors]}
+        return super().problem | {"errors": [self._error]}
 
 
 class UnknownAction(ScoreboardError):

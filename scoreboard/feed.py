@@ -153,7 +153,11 @@ class Feed:
         return True
 
     async def _read_updates(self, board: str, after: int, through: int) -> list[Update] | None:
-        """The events in (after, through] with the ranks of now; None if they are more than RESUME_EVENTS_MAX."""
+        """The events in (after, through]; None if they are more than RESUME_EVENTS_MAX.
+
+        What the rank was right after each is forgotten: both ranks are that of now, as of a player who did not move,
+        but for a first score, which has none before. Without a ranking both are None.
+        """
         if through - after > RESUME_EVENTS_MAX:
             return None
         events = await self._ledger.read_events(board, after=after, limit=through - after)
@@ -165,9 +169,14 @@ class Feed:
             aged = None
         if aged is not None:
             ranks = {u: s.rank for u, s in zip(users, aged.standings, strict=True) if s is not None}
-        return [
-            frames.make_update(e, RankChange(ranks[e.user_id], None) if e.user_id in ranks else None) for e in events
-        ]
+        scored = set(await self._ledger.read_scores_at(board, users, after)) if ranks else set()
+        updates = []
+        for event in events:
+            rank = ranks.get(event.user_id)
+            change = RankChange(rank, rank if event.user_id in scored else None) if rank is not None else None
+            updates.append(frames.make_update(event, change))
+            scored.add(event.user_id)
+        return updates
 
     # -- where a stream begins
 

@@ -71,7 +71,7 @@ class RateLimiter:
         admission = await future
         if not admission.admitted:
             raise RateLimited(
-                f"user {user_id!r} may submit {self._rate.quota} times in {self._rate.window_s} s",
+                f"user {user_id!r} is over {self._rate.quota} submissions in {self._rate.window_s} s",
                 retry_after_s=admission.wait_us / 1e6,
                 quota=self._rate.quota,
                 window_s=self._rate.window_s,

@@ -37,6 +37,8 @@ async def migrate(database_url: str) -> list[str]:
     migrations = load_migrations()
     try:
         connection = await asyncpg.connect(database_url, command_timeout=STATEMENT_TIMEOUT_S)
+    except ValueError as exc:  # the driver's message may hold parts of the URL, and so of a password
+        raise StartupError("SCOREBOARD_DATABASE_URL: is not like postgresql://user@host:5432/database") from exc
     except (OSError, asyncpg.PostgresError, TimeoutError) as exc:
         raise StartupError(f"PostgreSQL can't be reached: {exc}") from exc
     try:

@@ -160,7 +160,7 @@ def encode_page(board: str, page: Page) -> Answer:
 
 def percentile(standing: Standing) -> float:
     """100 times the share of users with a strictly lower score."""
-    return round(100 * standing.below / standing.total, 4) if standing.total else 0.0
+    return 100 * standing.below / standing.total if standing.total else 0.0
 
 
 def encode_cursor(score: int, user_id: str) -> str:
@@ -181,7 +181,7 @@ def decode_cursor(cursor: str) -> tuple[int, str]:
             base64.b64decode(padded, altchars=b"-_", validate=True), type=tuple[int, str]
         )
     except (ValueError, binascii.Error, RecursionError) as exc:
-        raise Invalid.field("cursor", f"{cursor[:80]!r} is not a cursor of a leaderboard answer") from exc
+        raise Invalid("cursor", f"{cursor[:80]!r} is not a cursor of a leaderboard answer") from exc
     if abs(score) > SCORE_MAX or validate_user_id(user_id):
-        raise Invalid.field("cursor", f"{cursor[:80]!r} is not a cursor of a leaderboard answer")
+        raise Invalid("cursor", f"{cursor[:80]!r} is not a cursor of a leaderboard answer")
     return score, user_id

@@ -103,21 +103,33 @@ class Repair:
 
     async def run(self) -> None:
         """Check the boards in use every TICK_S, and suspects at once, until cancelled."""
+        away: str | None = None
         try:
             while True:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(TICK_S):
                         await self._wake.wait()
                 self._wake.clear()
-                try:
-                    await self._check()
-                except Unavailable:
-                    pass  # the next tick tries again
-                except RanksUnavailable:
-                    self._suspects.update(self._watched)
+                was_away = away
+                away = await self._try_to_check()
+                if away is not None and was_away is None:
+                    log.warning("store_unreachable", error=away)
+                elif was_away is not None and away is None:
+                    log.info("stores_reachable")
                 await asyncio.sleep(PAUSE_S)  # whatever goes wrong, this does not spin
         finally:
             await end_tasks(self._healing.values())
+
+    async def _try_to_check(self) -> str | None:
+        """Check all boards; which store did not answer and why, or None. The next tick tries again."""
+        try:
+            await self._check()
+        except Unavailable as exc:
+            return f"PostgreSQL: {exc.__cause__ or exc}"
+        except RanksUnavailable as exc:
+            self._suspects.update(self._watched)
+            return f"Redis: {exc}"
+        return None
 
     async def _check(self) -> None:
         now = monotonic()
@@ -235,6 +247,7 @@ class Repair:
             for _ in range(SWAP_ATTEMPTS):
                 status, _ = await self._ranks.swap_board(board, key, position, size=size)
                 if status == "swapped":
+                    log.info("ranking_rebuilt", board=board, seq=position.seq, players=size)
                     return
                 if status == "partial":
                     raise RanksUnavailable(f"the new ranking of {board!r} lost entries; is Redis evicting keys?")

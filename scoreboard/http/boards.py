@@ -10,7 +10,7 @@ from sanic.response import HTTPResponse
 from scoreboard.errors import Invalid, NotFound
 from scoreboard.http.bodies import action_decoder, board_decoder
 from scoreboard.http.parse import check_may_read, check_name, decode_body, decode_segment, parse_integer, parse_text
-from scoreboard.http.render import json_response
+from scoreboard.http.render import Answer, json_response
 from scoreboard.http.services import Services
 from scoreboard.model import ACTIONS_PER_BOARD_MAX, BOARDS_LISTED_MAX, Action, Board, format_time
 
@@ -38,16 +38,11 @@ async def put_board(services: Services, request: Request, board: str) -> HTTPRes
     services.authenticator.verify(request.headers.get("authorization")).must_be_admin()
     board_id = _name("board", board)
     body = decode_body(request, board_decoder)
-    # Other windows and ties are kept in the schema but not served by this version: refused, not ignored.
-    if body.windows != ("all",):
-        raise Invalid.field("windows", f"{list(body.windows)} is not supported yet; supported: ['all']")
-    if body.ties != "shared":
-        raise Invalid.field("ties", f"{body.ties!r} is not supported yet; supported: 'shared'")
     if body.timezone not in timezones():
-        raise Invalid.field("timezone", f"{body.timezone!r} is not a name of the IANA time zone database")
+        raise Invalid("timezone", f"{body.timezone!r} is not a name of the IANA time zone database")
     if not body.title.isprintable():
-        raise Invalid.field("title", "has unprintable characters")
-    wanted = Board(board_id, "", 0, 0, body.title, ("all",), body.ties, body.timezone, datetime.min)
+        raise Invalid("title", "has unprintable characters")
+    wanted = Board(board_id, "", 0, 0, body.title, body.windows, body.ties, body.timezone, datetime.min)
     changed, created = await services.ledger.put_board(wanted)
     if created:
         await services.repair.prepare(board_id)
@@ -73,7 +68,7 @@ async def put_action(services: Services, request: Request, board: str, action: s
     if await services.ledger.count_actions(board_id, bound=bound) >= bound:
         known = await services.ledger.list_actions(board_id, limit=bound)
         if action_id not in {each.action_id for each in known}:
-            raise Invalid.field("action", f"board {board_id!r} has {bound} actions already")
+            raise Invalid("action", f"board {board_id!r} has {bound} actions already")
     wanted = Action(action_id, body.points, body.cooldown_seconds, body.daily_cap, body.enabled)
     changed, created = await services.ledger.put_action(board_id, wanted)
     return json_response(render_action(changed), 201 if created else 200)
@@ -85,7 +80,7 @@ async def disable_action(services: Services, request: Request, board: str, actio
     board_id, action_id = _name("board", board), _name("action", action)
     if await services.ledger.disable_action(board_id, action_id) is None:
         raise NotFound(f"there is no action {action_id!r} on a board {board_id!r}")
-    return HTTPResponse(None, 204)
+    return Answer(None, 204)
 
 
 def render_board(board: Board) -> dict[str, object]:

@@ -23,9 +23,10 @@ class SubmissionBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel")
 class BoardBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """A board's settings."""
 
+    # Other windows and ties have their place in the schema but are not served by this version: refused, not ignored.
     title: Annotated[str, Meta(max_length=200)] = ""
-    windows: Annotated[tuple[Literal["all", "day", "week", "month"], ...], Meta(min_length=1, max_length=4)] = ("all",)
-    ties: Literal["shared", "dense", "first"] = "shared"
+    windows: Annotated[tuple[Literal["all"], ...], Meta(min_length=1, max_length=1)] = ("all",)
+    ties: Literal["shared"] = "shared"
     timezone: Annotated[str, Meta(min_length=1, max_length=64)] = "UTC"
 
 

@@ -31,7 +31,7 @@ async def read_leaderboard(services: Services, request: Request) -> HTTPResponse
     offset = parse_integer(request, "offset", 0, low=0, high=SCORE_MAX)
     cursor = parse_text(request, "cursor")
     if cursor is not None and offset:
-        raise Invalid.field("cursor", "does not go together with offset")
+        raise Invalid("cursor", "does not go together with offset")
     after = decode_cursor(cursor) if cursor is not None else None
     answer = await services.pages.read_leaderboard(board, limit=limit, offset=offset, after=after)
     headers = {"etag": answer.etag, "cache-control": REVALIDATE}

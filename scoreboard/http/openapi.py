@@ -17,6 +17,29 @@ COUNT: Schema = {"type": "integer", "minimum": 0}
 SCORE: Schema = {"type": "integer", "minimum": -SCORE_MAX, "maximum": SCORE_MAX}
 RANK: Schema = {"type": "integer", "minimum": 1}
 TIME: Schema = {"type": "string", "format": "date-time"}
+HEADERS = {
+    "ETag": "Names this state of the page, for If-None-Match",
+    "Idempotent-Replayed": "true when the key had been used before",
+    "RateLimit": "Submissions left to the user, and seconds until all are there again or one more is",
+    "RateLimit-Policy": "The limit that refused",
+    "Retry-After": "Seconds after which trying again makes sense",
+    "WWW-Authenticate": "The challenge of RFC 6750",
+    "X-Request-Id": "Yours, or a new one; the server's log has it",
+}
+PROBLEM_HEADERS = {
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
+    503: ("Retry-After",),
+}
+OTHER_PROBLEM: Schema = {
+    "description": "method_not_allowed (with Allow) · request_timeout · too_large · bad_request · internal",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+BODY_EXAMPLES = {
+    "SubmissionBody": {"actionId": "win"},
+    "BoardBody": {"title": "Quiz night"},
+    "ActionBody": {"points": 10},
+}
 NO_NAME: Schema = {"type": ["string", "null"]}
 
 
@@ -61,13 +84,15 @@ def _paths() -> dict[str, Any]:
     board = _parameter("board", "query", {"$ref": "#/components/schemas/Name"}, "The board; global by default")
     window = _parameter("window", "query", {"const": "all"}, "The window of the board")
     limit = _parameter("limit", "query", _range(1, PAGE_SIZE_MAX, 10), "Entries on the page")
-    user = _parameter("userId", "path", {"$ref": "#/components/schemas/UserId"}, "The user")
-    in_path = _parameter("board", "path", {"$ref": "#/components/schemas/Name"}, "The board")
-    action = _parameter("action", "path", {"$ref": "#/components/schemas/Name"}, "The action")
-    key = _parameter("Idempotency-Key", "header", {**TEXT, "minLength": 1, "maxLength": 255}, "Names the submission")
+    user = _parameter("userId", "path", {"$ref": "#/components/schemas/UserId"}, "The user", "alice")
+    in_path = _parameter("board", "path", {"$ref": "#/components/schemas/Name"}, "The board", "quiz")
+    action = _parameter("action", "path", {"$ref": "#/components/schemas/Name"}, "The action", "win")
+    key_schema: Schema = {**TEXT, "minLength": 1, "maxLength": 255}
+    key = _parameter("Idempotency-Key", "header", key_schema, "Names the submission", "game-17-round-3")
     if_none_match = _parameter("If-None-Match", "header", TEXT, "A tag that is already known")
     last_id = _parameter("Last-Event-ID", "header", TEXT, "Where to resume: epoch-seq")
     signed: list[dict[str, list[str]]] = [{"bearer": []}]
+    public: list[dict[str, list[str]]] = [{}, *signed, {"cookie": []}]
     return {
         "/api/scores": {
             "post": _operation(
@@ -75,7 +100,10 @@ def _paths() -> dict[str, Any]:
                 "scores",
                 "Record an action of a user",
                 [key],
-                {"200": _json("Receipt"), **_problems(400, 401, 403, 404, 413, 415, 422, 429, 503)},
+                {
+                    "200": _json("Receipt", "Idempotent-Replayed", "RateLimit"),
+                    **_problems(400, 401, 403, 404, 413, 415, 422, 429, 503),
+                },
                 body="SubmissionBody",
                 security=signed,
             )
@@ -93,7 +121,8 @@ def _paths() -> dict[str, Any]:
                     _parameter("cursor", "query", TEXT, "The next of another page"),
                     if_none_match,
                 ],
-                {"200": _json("Page"), "304": {"description": "Not changed"}, **_problems(401, 404, 422, 503)},
+                {"200": _json("Page", "ETag"), "304": {"description": "Not changed"}, **_problems(401, 404, 422, 503)},
+                security=public,
             )
         },
         "/api/leaderboard/stream": {
@@ -112,6 +141,7 @@ def _paths() -> dict[str, Any]:
                     "200": {"description": "The stream", "content": {"text/event-stream": {"schema": TEXT}}},
                     **_problems(401, 404, 422, 503),
                 },
+                security=public,
             )
         },
         "/api/users/{userId}/stats": {
@@ -121,6 +151,7 @@ def _paths() -> dict[str, Any]:
                 "A user's place on a board",
                 [user, board, window],
                 {"200": _json("Stats"), **_problems(401, 404, 422, 503)},
+                security=public,
             )
         },
         "/api/users/{userId}/history": {
@@ -148,6 +179,7 @@ def _paths() -> dict[str, Any]:
                     _parameter("after", "query", TEXT, "The next of another page"),
                 ],
                 {"200": _json("Boards"), **_problems(401, 422, 503)},
+                security=public,
             )
         },
         "/api/boards/{board}": {
@@ -157,6 +189,7 @@ def _paths() -> dict[str, Any]:
                 "A board's settings and position",
                 [in_path],
                 {"200": _json("Board"), **_problems(401, 404, 422, 503)},
+                security=public,
             ),
             "put": _operation(
                 "putBoard",
@@ -175,6 +208,7 @@ def _paths() -> dict[str, Any]:
                 "A board's actions, disabled ones too",
                 [in_path],
                 {"200": _json("Actions"), **_problems(401, 404, 422, 503)},
+                security=public,
             )
         },
         "/api/boards/{board}/actions/{action}": {
@@ -249,7 +283,10 @@ def _schemas() -> dict[str, Schema]:
             points=SCORE,
             newScore=SCORE,
             rank={"type": ["integer", "null"], "description": "Right after this event; of a replay, now"},
-            previousRank={"type": ["integer", "null"], "description": "null for a first score"},
+            previousRank={
+                "type": ["integer", "null"],
+                "description": "null for a first score; of a replay, the rank of now. Both are null without a ranking",
+            },
             seq=RANK,
             epoch=TEXT,
             at=TIME,
@@ -286,8 +323,17 @@ def _schemas() -> dict[str, Schema]:
         "Health": _object(status=TEXT),
         "Readiness": _object(status=TEXT, dependencies=_object(postgresql=TEXT, redis=TEXT)),
         "Problem": {
-            **_object(type=TEXT, title=TEXT, status=COUNT, detail=TEXT, code={"enum": sorted(problem_codes())}),
-            "description": "RFC 9457; failures of validation add errors, a list of field and message.",
+            "type": "object",
+            "required": ["type", "title", "status", "detail", "code"],
+            "properties": {
+                "type": TEXT,
+                "title": TEXT,
+                "status": COUNT,
+                "detail": TEXT,
+                "code": {"enum": sorted(problem_codes())},
+                "errors": {"type": "array", "items": _object(field=TEXT, message=TEXT)},
+            },
+            "description": "RFC 9457; code invalid adds errors.",
         },
     }
 
@@ -301,13 +347,18 @@ def _range(low: int, high: int, default: int | None) -> Schema:
     return schema if default is None else {**schema, "default": default}
 
 
-def _parameter(name: str, place: str, schema: Schema, description: str) -> Schema:
-    return {"name": name, "in": place, "required": place == "path", "schema": schema, "description": description}
+def _parameter(name: str, place: str, schema: Schema, description: str, example: str | None = None) -> Schema:
+    parameter = {"name": name, "in": place, "required": place == "path", "schema": schema, "description": description}
+    return parameter if example is None else {**parameter, "example": example}
 
 
-def _json(schema: str) -> Schema:
+def _json(schema: str, *headers: str) -> Schema:
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    return {"description": schema, "content": content}
+    return {"description": schema, "content": content, "headers": _headers(*headers)}
+
+
+def _headers(*names: str) -> Schema:
+    return {name: {"description": HEADERS[name], "schema": TEXT} for name in (*names, "X-Request-Id")}
 
 
 def _problems(*statuses: int) -> dict[str, Schema]:
@@ -315,7 +366,15 @@ def _problems(*statuses: int) -> dict[str, Schema]:
     codes: dict[int, list[str]] = {}
     for code, kind in problem_codes().items():
         codes.setdefault(kind["status"], []).append(code)
-    return {str(s): {"description": " · ".join(codes.get(s, ["?"])), "content": content} for s in statuses}
+    codes[422] = [*codes[422]] if 429 in statuses else ["invalid"]  # the rest are rulings on submissions
+    return {
+        str(status): {
+            "description": " · ".join(codes[status]),
+            "content": content,
+            "headers": _headers(*PROBLEM_HEADERS.get(status, ())),
+        }
+        for status in statuses
+    }
 
 
 def _operation(
@@ -333,10 +392,12 @@ def _operation(
         "tags": [tag],
         "summary": summary,
         "parameters": parameters,
-        "responses": responses,
+        "responses": {**responses, "default": OTHER_PROBLEM},
     }
     if body:
-        content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{body}"}}}
+        content = {
+            "application/json": {"schema": {"$ref": f"#/components/schemas/{body}"}, "example": BODY_EXAMPLES[body]}
+        }
         operation["requestBody"] = {"required": True, "content": content}
     if security:
         operation["security"] = security

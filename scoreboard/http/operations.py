@@ -13,7 +13,7 @@ from sanic.response import HTTPResponse
 from scoreboard.errors import Invalid, NotFound, RanksUnavailable, Unavailable
 from scoreboard.http import openapi
 from scoreboard.http.parse import DEFAULT_BOARD, parse_text
-from scoreboard.http.render import JSON, json_response
+from scoreboard.http.render import JSON, Answer, json_response
 from scoreboard.http.services import Services
 from scoreboard.metrics import CONTENT_TYPE as METRICS_TYPE
 from scoreboard.model import ACTIONS_PER_BOARD_MAX
@@ -59,12 +59,12 @@ async def check_readiness(services: Services, request: Request) -> HTTPResponse:
 
 async def show_metrics(services: Services, request: Request) -> HTTPResponse:
     """Prometheus metrics."""
-    return HTTPResponse(services.metrics.render(), 200, {"cache-control": "no-store"}, METRICS_TYPE)
+    return Answer(services.metrics.render(), 200, {"cache-control": "no-store"}, METRICS_TYPE)
 
 
 async def show_openapi(services: Services, request: Request) -> HTTPResponse:
     """The OpenAPI document."""
-    return HTTPResponse(openapi.document(), 200, {"cache-control": "no-cache"}, JSON)
+    return Answer(openapi.document(), 200, {"cache-control": "no-cache"}, JSON)
 
 
 async def show_page(services: Services, request: Request, name: str) -> HTTPResponse:
@@ -82,7 +82,7 @@ def web_file(name: str) -> HTTPResponse:
     body = (files("scoreboard") / "web" / name).read_bytes()
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     kind = f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
-    return HTTPResponse(body, 200, dict(SECURITY_HEADERS), kind)
+    return Answer(body, 200, dict(SECURITY_HEADERS), kind)
 
 
 def _web_names() -> set[str]:
@@ -95,7 +95,7 @@ async def sign_in_demo(services: Services, request: Request) -> HTTPResponse:
         raise NotFound("there is no demo on this server")
     user_id = parse_text(request, "user") or f"demo-{secrets.token_hex(2)}"
     if not DEMO_USER.fullmatch(user_id):
-        raise Invalid.field("user", f"{user_id[:80]!r} is not like demo-anna")
+        raise Invalid("user", f"{user_id[:80]!r} is not like demo-anna")
     actions = await services.ledger.list_actions(DEFAULT_BOARD, limit=ACTIONS_PER_BOARD_MAX)
     return json_response(
         {

@@ -7,6 +7,7 @@ from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
+import orjson
 from sanic.request import Request
 
 from scoreboard.errors import Invalid, MalformedJson, Unauthenticated, UnsupportedMediaType
@@ -15,8 +16,20 @@ from scoreboard.model import validate_key, validate_name, validate_user_id
 
 DEFAULT_BOARD = "global"
 COOKIE = "scoreboard_token"
+SHOWN_CHARS_MAX = 120
+"""Of a wrong value as much is shown."""
+
+_JSON_TYPES = {
+    "str": "string",
+    "int": "integer",
+    "float": "number",
+    "bool": "boolean",
+    "list": "array",
+    "NoneType": "null",
+}
 
 _FIELD = re.compile(r" - at `\$\.?([^`\[.]*)[^`]*`$")
+_TYPE = re.compile(r"`(\w+)`")
 _NAMED = re.compile(r"field `([^`]*)`")
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -39,13 +52,16 @@ def decode_body(request: Request, decoder: "msgspec.json.Decoder[T]") -> T:
             json.loads(body, object_pairs_hook=_refuse_repeats)  # the decoder takes the last of repeated fields
         return value
     except msgspec.ValidationError as exc:
-        _check_strict(body)  # a wrong type may have been noticed before the malformed end
+        members = _decode_object(body)  # a wrong type may have been noticed before the malformed end
         message = str(exc)
         found = _NAMED.search(message) or _FIELD.search(message)
-        field = found[1] if found else ""
-        raise Invalid.field(field or "body", _FIELD.sub("", message)) from exc
+        field = found[1] if found else "body"
+        message = _TYPE.sub(lambda found: _JSON_TYPES.get(found[1], found[1]), _FIELD.sub("", message))
+        if field in members:
+            message += f": {json.dumps(members[field])[:SHOWN_CHARS_MAX]}"
+        raise Invalid(field, message) from exc
     except (ValueError, RecursionError) as exc:
-        raise MalformedJson(f"the body is not strict JSON: {_reason(exc)}") from exc
+        raise _malformed(body, exc) from exc
 
 
 @cache
@@ -61,17 +77,28 @@ def _refuse_repeats(pairs: list[tuple[str, object]]) -> None:
         raise ValueError(f"a field is repeated among {names}")
 
 
-def _check_strict(body: bytes) -> None:
+def _decode_object(body: bytes) -> dict[str, object]:
+    """:raises MalformedJson: if the body is not one JSON object."""
     try:
         value = msgspec.json.decode(body)
     except (ValueError, RecursionError) as exc:
-        raise MalformedJson(f"the body is not strict JSON: {_reason(exc)}") from exc
+        raise _malformed(body, exc) from exc
     if not isinstance(value, dict):
-        raise MalformedJson(f"the body is a JSON {type(value).__name__}, not an object")
+        name = type(value).__name__
+        raise MalformedJson(f"the body is a JSON {_JSON_TYPES.get(name, name)}, not an object")
+    return value
 
 
-def _reason(exc: Exception) -> str:
-    return "nested too deeply" if isinstance(exc, RecursionError) else str(exc)[:200]
+def _malformed(body: bytes, exc: Exception) -> MalformedJson:
+    reason = str(exc)
+    if isinstance(exc, RecursionError):
+        reason = "nested too deeply"
+    elif isinstance(exc, msgspec.DecodeError | UnicodeDecodeError):
+        try:
+            orjson.loads(body)  # tells more of what is wrong, and where, in words of JSON
+        except orjson.JSONDecodeError as told:
+            reason = str(told)
+    return MalformedJson(f"the body is not strict JSON: {_FIELD.sub('', reason)[:SHOWN_CHARS_MAX]}")
 
 
 def parse_integer(request: Request, name: str, default: int, *, low: int, high: int) -> int:
@@ -83,7 +110,7 @@ def parse_integer(request: Request, name: str, default: int, *, low: int, high: 
     if text is None:
         return default
     if not re.fullmatch(r"[0-9]{1,16}", text) or not low <= int(text) <= high:
-        raise Invalid.field(name, f"{text[:80]!r} is not a whole number from {low} to {high}")
+        raise Invalid(name, f"{text[:80]!r} is not a whole number from {low} to {high}")
     return int(text)
 
 
@@ -102,9 +129,9 @@ def parse_window(request: Request) -> None:
     """:raises Invalid: if another window than ``all``, or a period of one, is asked for."""
     window = _single(request, "window")
     if window not in (None, "all"):
-        raise Invalid.field("window", f"{window[:80]!r} is not a window of this board; it has: all")
+        raise Invalid("window", f"{window[:80]!r} is not a window of this board; it has: all")
     if _single(request, "period") is not None:
-        raise Invalid.field("period", "window 'all' has no periods")
+        raise Invalid("period", "window 'all' has no periods")
 
 
 def parse_text(request: Request, name: str) -> str | None:
@@ -120,7 +147,7 @@ def _single(request: Request, name: str) -> str | None:
         return None
     values: list[str] = request.get_args(keep_blank_values=True).getlist(name) or []
     if len(values) > 1:
-        raise Invalid.field(name, f"is given {len(values)} times")
+        raise Invalid(name, f"is given {len(values)} times")
     return values[0] if values else None
 
 
@@ -131,7 +158,7 @@ def check_name(field: str, value: str) -> str:
     """
     wrong = validate_name(value)
     if wrong:
-        raise Invalid.field(field, wrong)
+        raise Invalid(field, wrong)
     return value
 
 
@@ -142,7 +169,7 @@ def check_user_id(field: str, value: str) -> str:
     """
     wrong = validate_user_id(value)
     if wrong:
-        raise Invalid.field(field, wrong)
+        raise Invalid(field, wrong)
     return value
 
 
@@ -154,7 +181,7 @@ def decode_segment(field: str, raw: str) -> str:
     try:
         return unquote_to_bytes(raw).decode("utf-8")
     except UnicodeDecodeError as exc:
-        raise Invalid.field(field, f"{raw[:80]!r} is not percent-encoded UTF-8") from exc
+        raise Invalid(field, f"{raw[:80]!r} is not percent-encoded UTF-8") from exc
 
 
 def parse_idempotency_key(request: Request) -> str | None:
@@ -166,15 +193,15 @@ def parse_idempotency_key(request: Request) -> str | None:
     if not values:
         return None
     if len(values) > 1:
-        raise Invalid.field("Idempotency-Key", f"is given {len(values)} times")
+        raise Invalid("Idempotency-Key", f"is given {len(values)} times")
     key = values[0].strip(" \t")
     if key.startswith('"'):
         quoted = re.fullmatch(r'"((?:[^"\\]|\\["\\])*)"', key)
         if quoted is None:
-            raise Invalid.field("Idempotency-Key", f"{_ascii(key)} is not a quoted string")
+            raise Invalid("Idempotency-Key", f"{_ascii(key)} is not a quoted string")
         key = re.sub(r'\\(["\\])', r"\1", quoted[1])
     if validate_key(key):
-        raise Invalid.field("Idempotency-Key", f"{_ascii(key)} is not 1 to 255 printable ASCII characters")
+        raise Invalid("Idempotency-Key", f"{_ascii(key)} is not 1 to 255 printable ASCII characters")
     return key
 
 

@@ -12,7 +12,7 @@ import socket
 from time import monotonic
 from typing import Any, cast
 
-from sanic.exceptions import BadURL, RequestTimeout, ServiceUnavailable
+from sanic.exceptions import BadRequest, BadURL, RequestTimeout, SanicException, ServiceUnavailable
 from sanic.http import Http
 from sanic.http.constants import Stage
 from sanic.request import Request
@@ -82,9 +82,22 @@ class ScoreboardProtocol(HttpProtocol):
             self._began = monotonic()
         super().data_received(data)
 
-    def eof_received(self) -> None:
-        if self._lingering:
-            self.cut()
+    def eof_received(self) -> bool:
+        """The client has said all it will. Unless it said nothing, it still wants its answer."""
+        http = self.http
+        if self._lingering or self.streaming or http is None or http.stage is Stage.IDLE or not self._task:
+            return False
+        if http.stage is Stage.REQUEST or (http.stage is Stage.HANDLER and http.request_body):
+            self._end_request(BadRequest("the request ended before it was whole"))
+        http.keep_alive = False
+        return True
+
+    def _end_request(self, reason: SanicException) -> None:
+        """Answer with a failure instead of waiting on, and close soon even if the client does not."""
+        assert self.http is not None and self._task is not None
+        self.http.exception = reason
+        self._task.cancel()
+        self.loop.call_later(LINGER_S, self.cut)
 
     def close(self, timeout: float | None = None) -> None:
         if not self.lingers or self.transport is None or self.transport.is_closing():
@@ -104,11 +117,9 @@ class ScoreboardProtocol(HttpProtocol):
         if stage is Stage.IDLE and now - self._time > IDLE_S:
             self._task.cancel()
         elif arriving and now - self._began > REQUEST_DEADLINE_S:
-            http.exception = RequestTimeout("the request did not arrive in time")
-            self._task.cancel()
+            self._end_request(RequestTimeout("the request did not arrive in time"))
         elif stage is not Stage.IDLE and not arriving and now - self._time > RESPONSE_DEADLINE_S:
-            http.exception = ServiceUnavailable("the answer was not ready in time")
-            self._task.cancel()
+            self._end_request(ServiceUnavailable("the answer was not ready in time"))
         else:
             self._callback_check_timeouts = self.loop.call_later(CHECK_S, self.check_timeouts)
 
@@ -126,3 +137,12 @@ def hand_over(request: Request) -> None:
 def end_after(request: Request) -> None:
     """Close the connection after this answer."""
     cast(Http, request.stream).keep_alive = False
+
+
+def leave_body(request: Request, bytes_max: int) -> None:
+    """The request is answered before its body was read: one that is too large to read on will be lingered for."""
+    http = request.stream
+    if isinstance(http, Http) and http.request_body:
+        connection_of(request).lingers = True
+        if (http.request_bytes_left or 0) > bytes_max:
+            end_after(request)

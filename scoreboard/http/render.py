@@ -1,6 +1,7 @@
 """What goes out: one wrapper around every handler, one rendering of every failure, one log line a request."""
 
 import itertools
+import json
 import re
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
@@ -30,11 +31,12 @@ from sanic.response import HTTPResponse
 
 from scoreboard import errors
 from scoreboard.errors import ScoreboardError
-from scoreboard.http.protocol import connection_of, end_after
+from scoreboard.http.protocol import end_after, leave_body
 from scoreboard.http.services import Services
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
+EXPOSED_HEADERS = "ETag, Idempotent-Replayed, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id"
 NO_STORE = {"cache-control": "no-store"}
 
 log = structlog.get_logger("scoreboard.requests")
@@ -56,6 +58,7 @@ class Answer(HTTPResponse):
     def processed_headers(self) -> Iterator[tuple[bytes, bytes]]:
         if self.content_type is not None:
             self.headers.setdefault("content-type", self.content_type)
+        self.headers.pop("alt-svc", None)  # Sanic adds an empty one
         return ((name.encode("ascii"), str(value).encode("ascii")) for name, value in self.headers.items())
 
 
@@ -67,17 +70,14 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
 def problem_response(error: ScoreboardError) -> HTTPResponse:
     """A failure as RFC 9457 has it."""
     headers = {**NO_STORE, **error.headers}
-    return HTTPResponse(orjson.dumps(_printable(error.problem)), error.status, headers, PROBLEM_JSON)
+    return Answer(_encode(error.problem), error.status, headers, PROBLEM_JSON)
 
 
-def _printable(problem: dict[str, Any]) -> dict[str, Any]:
-    """The problem without lone surrogates, which JSON in UTF-8 can't hold."""
+def _encode(problem: dict[str, object]) -> bytes:
     try:
-        orjson.dumps(problem)
-        return problem
-    except TypeError:
-        detail = problem["detail"].encode("utf-8", "backslashreplace").decode()
-        return problem | {"detail": detail} | ({"errors": []} if "errors" in problem else {})
+        return orjson.dumps(problem)
+    except TypeError:  # a wrong value with lone surrogates, which UTF-8 can't hold
+        return json.dumps(problem, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def endpoint(services: Services, route: str, handler: Handler) -> Handler:
@@ -135,12 +135,12 @@ def allow_origin(services: Services, request: Request, headers: Any) -> None:
     origin = request.headers.get("origin")
     if origin in services.cors_origins or ("*" in services.cors_origins and _ORIGIN.fullmatch(origin or "")):
         headers["access-control-allow-origin"] = origin
-        headers["access-control-expose-headers"] = "ETag, Idempotent-Replayed, RateLimit, Retry-After, X-Request-Id"
+        headers["access-control-expose-headers"] = EXPOSED_HEADERS
 
 
 def preflight_response(services: Services, request: Request, allowed: list[str]) -> HTTPResponse:
     """The answer to a browser that asks what it may send."""
-    response = HTTPResponse(b"", 204)
+    response = Answer(b"", 204)
     allow_origin(services, request, response.headers)
     response.headers["access-control-allow-methods"] = ", ".join(sorted(allowed))
     response.headers["access-control-allow-headers"] = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID"
@@ -169,18 +169,17 @@ class ProblemHandler(ErrorHandler):
             if error.status == 500:
                 log.error("request_failed", path=request.path, exc_info=exception)
             response = problem_response(error)
-        if isinstance(exception, PayloadTooLarge) and request.stream is not None:
-            connection_of(request).lingers = True
+        leave_body(request, request.app.config.REQUEST_MAX_SIZE)
         finish(services, request, response, "none", 0.0)
         return response
 
     def _translate(self, request: Request, exception: Exception) -> ScoreboardError:
         if isinstance(exception, ScoreboardError):
             return exception
-        if isinstance(exception, SanicMethodNotAllowed):
-            allowed = self._allowed_methods(request.path)
+        allowed = self._allowed_methods(request.path)
+        if isinstance(exception, SanicMethodNotAllowed) and allowed:
             return errors.MethodNotAllowed(f"{request.method} is not one of {', '.join(allowed)}", allowed=allowed)
-        if isinstance(exception, SanicNotFound):
+        if isinstance(exception, SanicNotFound | SanicMethodNotAllowed):
             return errors.NotFound(f"there is nothing at {request.path[:200]!r}")
         if isinstance(exception, PayloadTooLarge):
             return errors.TooLarge(str(exception))

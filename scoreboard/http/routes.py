@@ -56,6 +56,7 @@ def create_app(services: Services) -> "Sanic[Any, Any]":
 
 def allowed_methods(path: str) -> list[str]:
     """The methods of a path, in order; empty where there is nothing."""
+    path = path.rstrip("/") or "/"  # both forms are routed
     found = {method for method, template, _ in ROUTES if re.fullmatch(re.sub("<[^>]+>", "[^/]+", template), path)}
     return sorted(method for each in found for method in _with_head(each))
 

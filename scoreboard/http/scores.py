@@ -51,7 +51,7 @@ def check_accepted(submission: Submission, receipt: Receipt) -> None:
         case "action_disabled":
             raise errors.ActionDisabled(f"action {action} of board {submission.board!r} is disabled")
         case "invalid":
-            raise errors.Invalid(f"action {action} would take the score of user {user} beyond ±{SCORE_MAX}")
+            raise errors.Invalid("actionId", f"{action} would take the score of user {user} beyond ±{SCORE_MAX}")
         case "cooldown":
             raise errors.Cooldown(
                 f"user {user} may do {action} every {ruling.window_s} s",

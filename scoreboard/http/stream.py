@@ -11,12 +11,12 @@ from scoreboard import frames
 from scoreboard.board_log import Reader, Transport
 from scoreboard.errors import Invalid
 from scoreboard.http.parse import check_may_read, parse_board, parse_text, parse_window
-from scoreboard.http.protocol import connection_of, hand_over
-from scoreboard.http.render import allow_origin, finish
+from scoreboard.http.protocol import connection_of, end_after, hand_over
+from scoreboard.http.render import Answer, allow_origin, finish
 from scoreboard.http.services import Services
 from scoreboard.pump import END_SPREAD_MS, Pump
 
-EVENT_STREAM = "text/event-stream; charset=utf-8"
+EVENT_STREAM = "text/event-stream"
 HEADERS = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
 LAST_ID_CHARS_MAX = 64
 
@@ -30,13 +30,13 @@ async def stream_leaderboard(services: Services, request: Request) -> HTTPRespon
     last = request.headers.get("last-event-id") or parse_text(request, "lastEventId")
     if request.method == "HEAD":
         await services.feed.open(board)
-        return HTTPResponse(None, 200, HEADERS, EVENT_STREAM)
+        return Answer(None, 200, HEADERS, EVENT_STREAM)
     address = request.ip
     if services.draining or not services.slots.take(address):
         # EventSource gives up for good on any status but 200.
         services.metrics.streams_opened.labels("refused").inc()
-        headers = {**HEADERS, "connection": "close"}
-        return HTTPResponse(frames.encode_retry(random.randint(*END_SPREAD_MS)), 200, headers, EVENT_STREAM)
+        end_after(request)
+        return Answer(frames.encode_retry(random.randint(*END_SPREAD_MS)), 200, HEADERS, EVENT_STREAM)
     try:
         log, first = await services.feed.begin(board, kinds, last[:LAST_ID_CHARS_MAX] if last else None)
         reader = Reader(cast(Transport, request.transport), kinds, chunked=request.version == "1.1")
@@ -60,7 +60,7 @@ async def send_head(services: Services, request: Request, reader: Reader) -> Non
     """Answer 200 and take the connection out of Sanic's hands."""
     connection_of(request).start_stream()
     if reader.chunked:
-        response = await request.respond(headers=dict(HEADERS), content_type=EVENT_STREAM)
+        response = await request.respond(Answer(None, 200, HEADERS, EVENT_STREAM))
         finish(services, request, response, "/api/leaderboard/stream", 0.0)
         await response.send(b"")
         return
@@ -83,6 +83,6 @@ def parse_kinds(text: str | None) -> int:
     for name in text.split(","):
         kind = frames.KINDS.get(name.strip())
         if kind is None:
-            raise Invalid.field("events", f"{name[:40]!r} is not one of {', '.join(frames.KINDS)}")
+            raise Invalid("events", f"{name[:40]!r} is not one of {', '.join(frames.KINDS)}")
         kinds |= kind
     return kinds

@@ -41,6 +41,10 @@ export async function createDemo(board, userId, onPlay) {
 
   return {
     userId: session.userId,
+    /** The server is back, so what could not be reached is no news any more. */
+    forgetFailure() {
+      message.textContent = '';
+    },
     /** Plays as another user from now on, if the server lets the demo be that user. */
     async playAs(nextId) {
       if (nextId === session.userId) return;

@@ -117,8 +117,12 @@ async function start() {
   byId('board-name').textContent = board;
   document.title = `${board} · scoreboard`;
   showEmptyHelp();
+  let demo = null;
   openStream(board, {
-    onState: showState,
+    onState(state) {
+      showState(state);
+      if (state === 'live') demo?.forgetFailure();
+    },
     onFrame(type, data) {
       takeFrame[type](data);
       drawSoon();
@@ -126,7 +130,6 @@ async function start() {
   });
 
   become(rememberedUserId());
-  let demo = null;
   const choose = (userId) => {
     become(userId);
     rememberUserId(userId);
