@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.e2e.answers import board_seq, check_problem, parse_answers
+from tests.e2e.answers import board_seq, check_problem, exchange, parse_answers
 from tests.e2e.raw_streams import open_stream, receive_until
 from tests.harness import Server, Stores, Stream, make_token, wait_until
 
@@ -84,6 +84,15 @@ def test_request_that_does_not_arrive_whole_gets_408_within_the_deadline(shared:
     for name, answer in received.items():
         assert answer, f"no answer to the unfinished {name}"
         check_problem(parse_answers(answer)[0], 408, "request_timeout")
+
+
+def test_connection_whose_body_never_arrived_is_closed(shared: Server) -> None:
+    """Answered with 408, the client says nothing more: it must not hold the connection for ever."""
+    request = b"POST /api/scores HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nabc"
+    started = time.monotonic()
+    (answer,) = exchange(shared, request, within_s=REQUEST_DEADLINE_S + 15)
+    check_problem(answer, 408, "request_timeout")
+    assert time.monotonic() - started < REQUEST_DEADLINE_S + 10
 
 
 def test_quiet_stream_gets_a_heartbeat_within_15_seconds(shared: Server) -> None:

@@ -345,6 +345,10 @@ BAD_TOKENS = {
     "exp-infinity": sign('{"sub":"eve","exp":Infinity}'),
     "exp-nan": sign('{"sub":"eve","exp":NaN}'),
     "exp-1e999": sign('{"sub":"eve","exp":1e999}'),
+    "exp-huge": sign({"sub": "eve", "exp": 10**400}),
+    "exp-digits": sign({"sub": "eve", "exp": str(LATER)}),
+    "exp-true": sign({"sub": "eve", "exp": True}),
+    "exp-negative": sign({"sub": "eve", "exp": -LATER}),
     "exp-list": sign({"sub": "eve", "exp": [LATER]}),
     "no-sub": sign({"exp": LATER}),
     "sub-null": sign({"sub": None, "exp": LATER}),
@@ -639,6 +643,8 @@ def test_not_found_names_what_was_asked_for(public: httpx.Client) -> None:
         ("POST", "/healthz", {"GET", "HEAD"}),
         ("DELETE", "/", {"GET", "HEAD"}),
         ("OPTIONS", "/api/scores", {"POST"}),
+        ("GET", "/api/scores/", {"POST"}),
+        ("POST", "/api/boards/global/", {"GET", "HEAD", "PUT"}),
     ],
 )
 def test_wrong_method_is_told_the_right_ones(public: httpx.Client, method: str, path: str, allowed: set[str]) -> None:
@@ -648,7 +654,64 @@ def test_wrong_method_is_told_the_right_ones(public: httpx.Client, method: str, 
         check_problem(answer, 405, "method_not_allowed", names=method)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("POST", "/nope", 404), ("PATCH", "/api/scores", 405), ("POST", "/healthz", 405)]
+)
+def test_large_body_to_the_wrong_place_is_refused_in_peace(shared: Server, method: str, path: str, status: int) -> None:
+    (answer,) = exchange(shared, build_request(method, path, WIN.ljust(MIB_10)))
+    check_problem(answer, status, {"not_found", "method_not_allowed"})
+    assert answer.headers["connection"] == "close"
+
+
 # -- odd HTTP
+
+
+def send_and_half_close(server: Server, data: bytes) -> list[RawAnswer]:
+    received = b""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        while part := connection.recv(65_536):
+            received += part
+    return parse_answers(received)
+
+
+def test_client_that_says_no_more_gets_its_answer(shared: Server) -> None:
+    (answer,) = send_and_half_close(shared, build_request("POST", "/api/scores", WIN, user="half-closed"))
+    assert answer.status_code == 200
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        pytest.param(build_request("POST", "/api/scores", WIN, user="o", content_length="19"), id="body"),
+        pytest.param(b"GET /api/leaderboard HTTP/1.1\r\nHost:", id="head"),
+    ],
+)
+def test_request_that_ends_before_it_is_whole_is_refused(shared: Server, request_bytes: bytes) -> None:
+    (answer,) = send_and_half_close(shared, request_bytes)
+    check_problem(answer, 400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"null", "null"),
+        (b"[]", "array"),
+        (b'"win"', "string"),
+        (b"\xff", "UTF-8"),
+        (b'{"actionId":5}', "expected string, got integer: 5"),
+        (b'{"actionId":"win","userId":[1]}', "expected string, got array: [1]"),
+        (b'{"actionId":"not a name"}', '"not a name"'),
+        (b'{"actionId":"' + b"a" * 65 + b'"}', "a" * 65),
+        (b'{"actionId":"win","userId":"\\ud800"}', "surrogate"),
+    ],
+)
+def test_detail_tells_what_was_wrong_in_words_of_json(anyone: httpx.Client, body: bytes, said: str) -> None:
+    detail = anyone.post("/api/scores", content=body, headers=JSON).json()["detail"]
+    assert said.lower() in detail.lower()
+    assert not [name for name in ("`str`", "`int`", "`list`", "NoneType", "codec", "$[") if name in detail], detail
 
 
 @pytest.mark.usefixtures("unchanged")

@@ -161,6 +161,13 @@ def test_demo_signs_in_a_demo_user_that_can_play(start_embedded: Callable[..., S
         assert client.post("/api/scores", json=other, headers=headers).status_code == 403
 
 
+def test_demo_signs_nobody_in_where_boards_are_private(start_embedded: Callable[..., Server]) -> None:
+    server = start_embedded(PUBLIC_READS="false")
+    with server.client() as client:
+        assert client.get("/demo").status_code == 404
+        assert client.get("/api/leaderboard").status_code == 401
+
+
 def test_demo_exists_only_with_embedded_stores(server: Server) -> None:
     with server.client() as client:
         assert client.get("/demo").status_code == 404
@@ -296,6 +303,12 @@ REFUSED = [
     ("DRAIN_SECONDS", "-1"),
     ("NO_SUCH_SETTING", "1"),
     ("JWT_SECRET_FILE", "/no/such/file"),
+    ("PORT", "٣٤٥٦"),
+    ("DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:bad/x"),
+    ("DATABASE_URL", "postgresql://[::1"),
+    ("REDIS_URL", "redis://:hunter2@127.0.0.1:bad"),
+    ("REDIS_URL", "redis://127.0.0.1:6379/first"),
+    ("JWT_PUBLIC_KEY", "garbage"),
 ]
 
 
@@ -310,14 +323,15 @@ def test_bad_setting_refuses_to_start_and_names_itself(
     unreachable: Stores, tmp_path: Path, name: str, value: str
 ) -> None:
     settings = {name: value}
-    if name == "JWT_SECRET_FILE":
+    if name in ("JWT_SECRET_FILE", "JWT_PUBLIC_KEY"):
         settings["JWT_SECRET"] = ""
     refused = Server(unreachable, log=tmp_path / "log", **settings).run(
         "serve", "--port", "0" if name != "PORT" else value
     )
     assert refused.returncode == 2, refused.stderr
-    assert f"SCOREBOARD_{name}" in refused.stderr or (name == "JWT_SECRET" and "JWT secret" in refused.stderr)
+    assert f"SCOREBOARD_{name}" in refused.stderr
     assert "Traceback" not in refused.stderr
+    assert "hunter2" not in refused.stderr
     assert refused.stdout == ""
 
 

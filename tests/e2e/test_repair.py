@@ -234,6 +234,33 @@ def test_stream_opened_without_redis_starts_and_catches_up(stores: Stores, serve
         assert streamed_scores(stream) == {"alice": 30}
 
 
+def test_updates_of_a_lost_ranking_say_null_only_of_first_scores(
+    stores: Stores, server: Server, valkey: OwnValkey
+) -> None:
+    server.submit("alice")
+    with Stream(stream_url(server)) as stream:
+        stream.wait_for(lambda s: s.frames)
+        valkey.stop()
+        server.submit("bob")
+        last = server.submit("alice").json()["seq"]
+        valkey.start()
+        stream.wait_for_seq(last, within_s=8)
+        updates = {frame.data["userId"]: frame.data for frame in stream.of("score-updated")}  # type: ignore[index]
+        for user, rank_now in (("alice", 1), ("bob", 2)):
+            if updates[user]["rank"] is None:  # read while there was no ranking yet
+                assert updates[user]["previousRank"] is None
+            else:
+                assert updates[user]["rank"] == rank_now
+                assert updates[user]["previousRank"] == (None if user == "bob" else rank_now)
+
+
+def test_losing_and_finding_redis_is_in_the_log(server: Server, valkey: OwnValkey) -> None:
+    valkey.stop()
+    wait_until(lambda: '"store_unreachable"' in server.log_tail(), within_s=5, what="a warning")
+    valkey.start()
+    wait_until(lambda: '"stores_reachable"' in server.log_tail(), within_s=5, what="the end of the outage")
+
+
 def test_redis_that_comes_back_empty_is_right_within_five_seconds(
     stores: Stores, server: Server, valkey: OwnValkey
 ) -> None:

@@ -7,9 +7,11 @@ import pytest
 
 from scoreboard import repair as repair_module
 from scoreboard.errors import NotFound
+from scoreboard.feed import Feed
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
 from scoreboard.model import Submission
+from scoreboard.pump import Pump
 from scoreboard.ranks import Ranks, board_keys
 from scoreboard.reads import Reads
 from scoreboard.repair import Repair
@@ -103,6 +105,18 @@ def test_a_rebuild_under_load_never_goes_back(run: Run, ledger: Ledger, ranks: R
 def test_a_board_that_is_not_there_is_not_found(run: Run, repair: Repair) -> None:
     with pytest.raises(NotFound):
         run(repair.heal("nowhere"))
+
+
+def test_events_read_back_have_a_rank_before_unless_they_are_first(
+    run: Run, ledger: Ledger, ranks: Ranks, repair: Repair
+) -> None:
+    metrics = Metrics()
+    feed = Feed(ledger, ranks, Reads(ledger, ranks, repair, metrics), Pump(metrics), metrics)
+    record(run, ledger, "old")
+    record(run, ledger, "new", "old", "new")
+    run(repair.heal("global"))
+    updates = run(feed._read_updates("global", 1, 4))
+    assert [(u.user_id, u.rank, u.previous_rank) for u in updates] == [("new", 1, None), ("old", 1, 1), ("new", 1, 1)]
 
 
 def test_the_watch_notices_what_nobody_reported(run: Run, ledger: Ledger, ranks: Ranks) -> None:
