@@ -58,13 +58,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scoreboard",
         description="A real-time scoreboard server.",
-        epilog=f"Environment variables, each also as NAME_FILE:\n{settings}",
+        epilog=f"Environment variables, each also as NAME_FILE; defaults in parentheses:\n{settings}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"scoreboard {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     data_dir = argparse.ArgumentParser(add_help=False)
-    data_dir.add_argument("--data-dir", metavar="DIR", help="where the embedded stores live (per user)")
+    data_dir.add_argument(
+        "--data-dir", metavar="DIR", help="where the embedded stores and the signing secret live (per user)"
+    )
 
     command = commands.add_parser("serve", parents=[data_dir], help="run the server")
     command.add_argument("--host", help="address to listen on (127.0.0.1)")
@@ -77,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("token", parents=[data_dir], help="print a signed token")
     command.add_argument("--user", required=True, help="the user id it is for")
     command.add_argument("--scope", default="", help='space-separated scopes, such as "admin scores:any"')
-    command.add_argument("--ttl", type=_positive, default=3600, metavar="SECONDS", help="how long it holds (3600)")
+    command.add_argument("--ttl", type=_seconds, default=3600, metavar="SECONDS", help="how long it holds (3600)")
     command.set_defaults(run=run_token)
 
     command = commands.add_parser(
@@ -94,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
+def _seconds(text: str) -> int:
     value = int(text)
     if not 1 <= value <= 10 * 365 * 86_400:
         raise argparse.ArgumentTypeError(f"{text} is not 1 to {10 * 365 * 86_400} seconds")
