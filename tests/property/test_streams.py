@@ -132,6 +132,32 @@ def test_resuming_tells_what_was_missed_and_nothing_else(batches: list[list[str]
     assert [frame.id for frame in parse(due[0])] == [f"e1-{seq}" for seq in told]
 
 
+@given(
+    batches=st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4), min_size=1, max_size=6),
+    spans=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 3)), max_size=12),
+)
+def test_a_log_takes_in_every_event_once_or_says_that_one_is_missing(
+    batches: list[list[str]], spans: list[tuple[int, int]]
+) -> None:
+    """Messages come lost, repeated, late, and cut otherwise than they were (another server's replay)."""
+    model = Model(POINTS)
+    ends = [0]
+    for batch in batches:
+        for user in batch:
+            model.submit(user, "win", None)
+        ends.append(len(model.ledger))
+    log = BoardLog("global", Page(Position("e1", 0), 0, (), False))
+    for start, length in spans:
+        first, last = ends[min(start, len(batches) - 1)] + 1, ends[min(start + length, len(batches))]
+        before = log.seq
+        assert log.accept(message(model, first, last)) == (first <= before + 1)
+        assert log.seq == (max(before, last) if first <= before + 1 else before)
+        due = log.encode_since(0, SCORES)
+        assert due is not None
+        assert [frame.data["seq"] for frame in parse(due[0])] == list(range(1, log.seq + 1))
+    assert not log.accept(frames.Message("another", log.seq + 1, log.seq + 1, 0, [], []))
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(-5, 5)), min_size=1, max_size=30))
 def test_folding_keeps_last_states_and_sums(steps: list[tuple[str, int]]) -> None:
     scores: dict[str, int] = {}
