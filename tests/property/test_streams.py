@@ -133,7 +133,7 @@ def test_resuming_tells_what_was_missed_and_nothing_else(batches: list[list[str]
 
 
 @given(
-    batches=st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4), min_size=1, max_size=6),
+    batches=st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4), min_size=1, max_size=4),
     spans=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 3)), max_size=12),
 )
 def test_a_log_takes_in_every_event_once_or_says_that_one_is_missing(
