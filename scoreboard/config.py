@@ -31,7 +31,7 @@ SETTINGS = {
     "JWT_AUDIENCE": "aud claim that tokens must have (any)",
     "PUBLIC_READS": "true or false: whether boards can be read without a token (true)",
     "CORS_ORIGINS": "comma list of origins whose pages may call the API, or * (none)",
-    "RATE_LIMIT": "submissions per user, all of which may come at once, or off (100/60s)",
+    "RATE_LIMIT": "submissions per user in so many seconds, all of which may come at once, or off (100/60s)",
     "STREAMS_MAX": "open streams, 1 to 1000000 (12000)",
     "STREAMS_PER_IP_MAX": "open streams of one address, 0 for no limit (0)",
     "LOG_LEVEL": "debug, info, warning or error (info)",

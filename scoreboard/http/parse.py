@@ -55,7 +55,7 @@ def decode_body(request: Request, decoder: "msgspec.json.Decoder[T]") -> T:
         members = _decode_object(body)  # a wrong type may have been noticed before the malformed end
         message = str(exc)
         found = _NAMED.search(message) or _FIELD.search(message)
-        field = found[1] if found else "body"
+        field = (found[1] if found else "") or "body"
         message = _TYPE.sub(lambda found: _JSON_TYPES.get(found[1], found[1]), _FIELD.sub("", message))
         if field in members:
             message += f": {json.dumps(members[field])[:SHOWN_CHARS_MAX]}"

@@ -140,9 +140,10 @@ def end_after(request: Request) -> None:
 
 
 def leave_body(request: Request, bytes_max: int) -> None:
-    """The request is answered before its body was read: one that is too large to read on will be lingered for."""
+    """The request is answered before its body was read: close after the answer where there is too much to read."""
     http = request.stream
-    if isinstance(http, Http) and http.request_body:
+    if not isinstance(http, Http) or not http.request_body:
+        return
+    if "transfer-encoding" in request.headers or (http.request_bytes_left or 0) > bytes_max:
         connection_of(request).lingers = True
-        if (http.request_bytes_left or 0) > bytes_max:
-            end_after(request)
+        end_after(request)

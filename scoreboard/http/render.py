@@ -31,7 +31,7 @@ from sanic.response import HTTPResponse
 
 from scoreboard import errors
 from scoreboard.errors import ScoreboardError
-from scoreboard.http.protocol import end_after, leave_body
+from scoreboard.http.protocol import connection_of, end_after, leave_body
 from scoreboard.http.services import Services
 
 JSON = "application/json"
@@ -169,6 +169,8 @@ class ProblemHandler(ErrorHandler):
             if error.status == 500:
                 log.error("request_failed", path=request.path, exc_info=exception)
             response = problem_response(error)
+        if isinstance(exception, PayloadTooLarge) and request.stream is not None:
+            connection_of(request).lingers = True  # of the head, too, there may be more to come
         leave_body(request, request.app.config.REQUEST_MAX_SIZE)
         finish(services, request, response, "none", 0.0)
         return response
