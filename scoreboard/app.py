@@ -173,10 +173,10 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     listener = _listen(config.host, config.port)
+    data = DataDir(config.data_dir)
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
         if config.embedded:
-            data = DataDir(config.data_dir)
             announce(f"Starting the embedded PostgreSQL and Valkey in {data.path}")
             stores = EmbeddedStores(data)
             stack.push_async_callback(stores.stop)
@@ -192,7 +192,7 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
         if config.embedded:
             await _add_demo(ledger, announce)
             if key not in (config.jwt_secret, config.jwt_public_key):
-                announce(f"Tokens are signed with the secret kept in {DataDir(config.data_dir).secret}")
+                announce(f"Tokens are signed with the secret kept in {data.secret}")
         ranks = Ranks.open(redis_url)
         stack.push_async_callback(ranks.close)
         parts = Parts(config, ledger, ranks, key)

@@ -23,8 +23,8 @@ HISTORY_SIZE_MAX = 500
 ACTIONS_PER_BOARD_MAX = 1_000
 BOARDS_LISTED_MAX = 1_000
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+_NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{ID_CHARS_MAX}}}")
+_KEY = re.compile(rf"[\x20-\x7e]{{1,{IDEMPOTENCY_KEY_CHARS_MAX}}}")
 
 Outcome = Literal[
     "recorded",

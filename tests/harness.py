@@ -210,6 +210,11 @@ class Server:
         # No TLS here, and loading its certificates takes 30 ms.
         return httpx.Client(base_url=self.url, headers=headers, timeout=DEADLINE_S, verify=False)
 
+    def stream_url(self, board: str | None = None, **query: str) -> str:
+        """Address of a board's stream; none named is the default one."""
+        named = {"board": board} if board is not None else {}
+        return str(httpx.URL(f"{self.url}/api/leaderboard/stream", params=named | query))
+
     def metric(self, name: str) -> float:
         """A value of the metrics page."""
         with self.client() as client:

@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from scoreboard.model import SCORE_MAX
+from scoreboard.model import ID_CHARS_MAX, SCORE_MAX
 
 # The pattern is for the document: its $ lets a line end pass in Python, so handlers check names by the model's rule.
-Name = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9._-]+$")]
-UserId = Annotated[str, Meta(min_length=1, max_length=64)]
+Name = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, pattern="^[A-Za-z0-9._-]+$")]
+UserId = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
 
 
 class SubmissionBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):

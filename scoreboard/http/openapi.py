@@ -8,7 +8,14 @@ import orjson
 
 from scoreboard import __version__, errors
 from scoreboard.http.bodies import ActionBody, BoardBody, SubmissionBody
-from scoreboard.model import HISTORY_SIZE_MAX, PAGE_SIZE_MAX, SCORE_MAX
+from scoreboard.model import (
+    BOARDS_LISTED_MAX,
+    HISTORY_SIZE_MAX,
+    ID_CHARS_MAX,
+    IDEMPOTENCY_KEY_CHARS_MAX,
+    PAGE_SIZE_MAX,
+    SCORE_MAX,
+)
 
 Schema = dict[str, Any]
 
@@ -87,7 +94,7 @@ def _paths() -> dict[str, Any]:
     user = _parameter("userId", "path", {"$ref": "#/components/schemas/UserId"}, "The user", "alice")
     in_path = _parameter("board", "path", {"$ref": "#/components/schemas/Name"}, "The board", "quiz")
     action = _parameter("action", "path", {"$ref": "#/components/schemas/Name"}, "The action", "win")
-    key_schema: Schema = {**TEXT, "minLength": 1, "maxLength": 255}
+    key_schema: Schema = {**TEXT, "minLength": 1, "maxLength": IDEMPOTENCY_KEY_CHARS_MAX}
     key = _parameter("Idempotency-Key", "header", key_schema, "Names the submission", "game-17-round-3")
     if_none_match = _parameter("If-None-Match", "header", TEXT, "A tag that is already known")
     last_id = _parameter("Last-Event-ID", "header", TEXT, "Where to resume: epoch-seq")
@@ -175,7 +182,7 @@ def _paths() -> dict[str, Any]:
                 "boards",
                 "All boards, in the order of their ids",
                 [
-                    _parameter("limit", "query", _range(1, 1000, 100), "Boards on the page"),
+                    _parameter("limit", "query", _range(1, BOARDS_LISTED_MAX, 100), "Boards on the page"),
                     _parameter("after", "query", TEXT, "The next of another page"),
                 ],
                 {"200": _json("Boards"), **_problems(401, 422, 503)},
@@ -274,8 +281,8 @@ def _schemas() -> dict[str, Schema]:
         enabled={"type": "boolean"},
     )
     return {
-        "Name": {**TEXT, "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9._-]+$"},
-        "UserId": {**TEXT, "minLength": 1, "maxLength": 64},
+        "Name": {**TEXT, "minLength": 1, "maxLength": ID_CHARS_MAX, "pattern": "^[A-Za-z0-9._-]+$"},
+        "UserId": {**TEXT, "minLength": 1, "maxLength": ID_CHARS_MAX},
         "Receipt": _object(
             board=TEXT,
             userId=TEXT,

@@ -5,6 +5,7 @@ import mimetypes
 import re
 import secrets
 import time
+from functools import cache
 from importlib.resources import files
 
 from sanic.request import Request
@@ -85,6 +86,7 @@ def web_file(name: str) -> HTTPResponse:
     return Answer(body, 200, dict(SECURITY_HEADERS), kind)
 
 
+@cache
 def _web_names() -> set[str]:
     return {entry.name for entry in (files("scoreboard") / "web").iterdir() if entry.is_file()}
 

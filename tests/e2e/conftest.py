@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 
 from tests.e2e.own_valkey import OwnValkey
@@ -42,3 +43,10 @@ def shared(start_shared: Callable[..., Server]) -> Server:
     server = start_shared()
     server.put_action("win", 10)
     return server
+
+
+@pytest.fixture(scope="module")
+def public(shared: Server) -> Iterator[httpx.Client]:
+    """A client that nobody has signed in."""
+    with shared.client() as client:
+        yield client

@@ -23,14 +23,10 @@ def board(shared: Server) -> str:
     return "filled"
 
 
-def stream_url(server: Server, board: str) -> str:
-    return f"{server.url}/api/leaderboard/stream?board={board}"
-
-
 def test_slow_reader_is_cut_while_others_go_on(shared: Server, module_stores: Stores, board: str) -> None:
     """It never reads, so its buffers fill: 5,000 updates of users with ids of 256 bytes are more than they hold."""
     wait_until(lambda: shared.metric("scoreboard_readers") == 0, what="the end of earlier streams")
-    with Stream(stream_url(shared, board)) as witness, open_stream(shared, board, receive_bytes=4_096) as slow:
+    with Stream(shared.stream_url(board)) as witness, open_stream(shared, board, receive_bytes=4_096) as slow:
         receive_until(slow, b"leaderboard")
         for round_number in range(10):
             module_stores.query(
@@ -96,6 +92,6 @@ def test_connection_whose_body_never_arrived_is_closed(shared: Server) -> None:
 
 
 def test_quiet_stream_gets_a_heartbeat_within_15_seconds(shared: Server) -> None:
-    with Stream(stream_url(shared, "global")) as stream:
+    with Stream(shared.stream_url("global")) as stream:
         stream.wait_for(lambda s: s.comments, within_s=15)
         assert len(stream.frames) == 1

@@ -47,12 +47,6 @@ def anyone(shared: Server) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="module")
-def public(shared: Server) -> Iterator[httpx.Client]:
-    with shared.client() as client:
-        yield client
-
-
 # -- bodies
 
 

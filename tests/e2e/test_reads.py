@@ -37,12 +37,6 @@ def admin(shared: Server) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="module")
-def public(shared: Server) -> Iterator[httpx.Client]:
-    with shared.client() as client:
-        yield client
-
-
 def make_board(admin: httpx.Client, board: str, **points: int) -> None:
     """A board with actions by their points."""
     assert admin.put(f"/api/boards/{board}", json={"title": f"The {board}"}).status_code == 201

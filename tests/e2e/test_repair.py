@@ -35,10 +35,6 @@ def consistent(stores: Stores, valkey: OwnValkey, server: Server, tmp_path: Path
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-def stream_url(server: Server, **query: str) -> str:
-    return str(httpx.URL(f"{server.url}/api/leaderboard/stream", params=query))
-
-
 def submit(client: httpx.Client, user: str, board: str = "global") -> httpx.Response:
     return client.post("/api/scores", json={"actionId": "win", "userId": user, "board": board})
 
@@ -118,7 +114,7 @@ def test_flushed_ranking_is_right_again_by_itself_within_five_seconds(stores: St
 
 
 def test_flush_under_load_refuses_nobody_and_everybody_converges(stores: Stores, server: Server) -> None:
-    with Stream(stream_url(server)) as stream, server.client() as reader:
+    with Stream(server.stream_url()) as stream, server.client() as reader:
         with Load(server) as load, stores.redis() as redis:
             for _ in range(3):
                 redis.flushdb()
@@ -163,7 +159,7 @@ def commit_without_ranking(stores: Stores, user: str) -> None:
 
 def test_commit_that_was_never_ranked_is_ranked_and_streamed(stores: Stores, server: Server) -> None:
     server.submit("alice")
-    with Stream(stream_url(server)) as stream, server.client() as reader:
+    with Stream(server.stream_url()) as stream, server.client() as reader:
         stream.wait_for(lambda s: s.frames)
         commit_without_ranking(stores, "orphan")
         wait_until(lambda: "orphan" in shown_scores(reader), within_s=4, what="the event on the board")
@@ -175,7 +171,7 @@ def test_commit_that_was_never_ranked_is_ranked_and_streamed(stores: Stores, ser
 
 def test_next_submission_closes_the_gap_before_it(stores: Stores, server: Server) -> None:
     server.submit("alice")
-    with Stream(stream_url(server)) as stream:
+    with Stream(server.stream_url()) as stream:
         stream.wait_for(lambda s: s.frames)
         commit_without_ranking(stores, "orphan")
         receipt = server.submit("alice").json()
@@ -225,7 +221,7 @@ def test_stream_opened_without_redis_starts_and_catches_up(stores: Stores, serve
     server.submit("alice")
     valkey.stop()
     server.submit("alice")
-    with Stream(stream_url(server)) as stream:
+    with Stream(server.stream_url()) as stream:
         stream.wait_for(lambda s: s.frames)
         assert stream.frames[0].data["top10"][0]["score"] == 20  # type: ignore[index]
         last = server.submit("alice").json()["seq"]
@@ -238,7 +234,7 @@ def test_updates_of_a_lost_ranking_say_null_only_of_first_scores(
     stores: Stores, server: Server, valkey: OwnValkey
 ) -> None:
     server.submit("alice")
-    with Stream(stream_url(server)) as stream:
+    with Stream(server.stream_url()) as stream:
         stream.wait_for(lambda s: s.frames)
         valkey.stop()
         server.submit("bob")
@@ -264,7 +260,7 @@ def test_losing_and_finding_redis_is_in_the_log(server: Server, valkey: OwnValke
 def test_redis_that_comes_back_empty_is_right_within_five_seconds(
     stores: Stores, server: Server, valkey: OwnValkey
 ) -> None:
-    with Stream(stream_url(server)) as stream, server.client() as reader:
+    with Stream(server.stream_url()) as stream, server.client() as reader:
         with Load(server) as load:
             valkey.stop()
             wait_until(lambda: load.answers[-1].json()["rank"] is None, what="an answer without a rank")
@@ -305,7 +301,7 @@ def test_new_epoch_resets_streams_once(stores: Stores, server: Server) -> None:
     """A database restored from backup is another history: its board has another epoch."""
     for user in ("alice", "bob"):
         server.submit(user)
-    with Stream(stream_url(server)) as stream:
+    with Stream(server.stream_url()) as stream:
         stream.wait_for(lambda s: s.frames)
         stores.query("UPDATE boards SET epoch = 'newepoch1' WHERE board_id = 'global'")
         stream.wait_for(lambda s: s.of("reset"), within_s=5)
@@ -321,7 +317,7 @@ def test_new_epoch_resets_streams_once(stores: Stores, server: Server) -> None:
 def test_ledger_restored_to_an_older_state_gets_a_new_epoch(stores: Stores, server: Server) -> None:
     for _ in range(5):
         epoch = server.submit("alice").json()["epoch"]
-    with Stream(stream_url(server)) as stream, server.client() as reader:
+    with Stream(server.stream_url()) as stream, server.client() as reader:
         stream.wait_for(lambda s: s.frames)
         stores.query(
             """

@@ -41,10 +41,6 @@ def game(shared: Server) -> Iterator[httpx.Client]:
         yield client
 
 
-def stream_url(server: Server, board: str, **query: str) -> str:
-    return str(httpx.URL(f"{server.url}/api/leaderboard/stream", params={"board": board, **query}))
-
-
 def play(client: httpx.Client, board: str, user: str, action: str = "win") -> dict[str, object]:
     answer = client.post("/api/scores", json={"board": board, "userId": user, "actionId": action})
     assert answer.status_code == 200, answer.text
@@ -78,7 +74,7 @@ def latest_scores(frames: list[Frame]) -> dict[object, object]:
 
 
 def test_stream_is_announced_as_one_that_nobody_may_buffer(shared: Server, board: str) -> None:
-    with Stream(stream_url(shared, board)) as stream:
+    with Stream(shared.stream_url(board)) as stream:
         assert stream.status == 200
         assert stream.response_headers["content-type"] == "text/event-stream"
         assert stream.response_headers["cache-control"] == "no-store, no-transform"
@@ -92,7 +88,7 @@ def test_fresh_stream_starts_with_the_retry_time_and_one_snapshot(
     for user in ("b", "a", "c"):
         receipt = play(game, board, user)
     play(game, board, "c")
-    with Stream(stream_url(shared, board)) as stream:
+    with Stream(shared.stream_url(board)) as stream:
         stream.wait_for(lambda s: s.frames)
         assert stream.retries == [2_000]
         (frame,) = stream.frames
@@ -110,7 +106,7 @@ def test_fresh_stream_starts_with_the_retry_time_and_one_snapshot(
 
 
 def test_snapshot_of_an_empty_board_is_empty(shared: Server, board: str) -> None:
-    with Stream(stream_url(shared, board)) as stream:
+    with Stream(shared.stream_url(board)) as stream:
         stream.wait_for(lambda s: s.frames)
         assert stream.frames[0].data == {"board": board, "top10": [], "total": 0, "seq": 0}
         assert seq_of(stream.frames[0].id) == 0
@@ -119,7 +115,7 @@ def test_snapshot_of_an_empty_board_is_empty(shared: Server, board: str) -> None
 def test_submission_sends_the_update_and_then_the_changed_top(shared: Server, game: httpx.Client, board: str) -> None:
     play(game, board, "rival", "big")
     first = play(game, board, "alice")
-    with Stream(stream_url(shared, board)) as stream:
+    with Stream(shared.stream_url(board)) as stream:
         stream.wait_for(lambda s: s.frames)
         receipt = play(game, board, "alice", "big")
         stream.wait_for(lambda s: len(s.frames) == 3)
@@ -141,7 +137,7 @@ def test_submission_sends_the_update_and_then_the_changed_top(shared: Server, ga
 
 
 def test_first_score_of_a_user_has_no_previous_rank(shared: Server, game: httpx.Client, board: str) -> None:
-    with Stream(stream_url(shared, board)) as stream:
+    with Stream(shared.stream_url(board)) as stream:
         play(game, board, "newcomer")
         stream.wait_for_seq(1)
         assert stream.of("score-updated")[0].data["previousRank"] is None
@@ -149,7 +145,7 @@ def test_first_score_of_a_user_has_no_previous_rank(shared: Server, game: httpx.
 
 def test_replayed_submission_sends_nothing(shared: Server, board: str) -> None:
     shared.submit("alice", key="once", board=board)
-    with Stream(stream_url(shared, board)) as stream:
+    with Stream(shared.stream_url(board)) as stream:
         stream.wait_for(lambda s: s.frames)
         assert shared.submit("alice", key="once", board=board).json()["replayed"] is True
         shared.submit("bob", board=board)
@@ -160,7 +156,7 @@ def test_replayed_submission_sends_nothing(shared: Server, board: str) -> None:
 def test_top_list_has_at_most_ten(shared: Server, game: httpx.Client, board: str) -> None:
     for number in range(12):
         play(game, board, f"u{number:02}")
-    with Stream(stream_url(shared, board)) as stream:
+    with Stream(shared.stream_url(board)) as stream:
         stream.wait_for(lambda s: s.frames)
         assert [entry["userId"] for entry in stream.frames[0].data["top10"]] == [f"u{n:02}" for n in range(10)]  # type: ignore[attr-defined]
         assert stream.frames[0].data["total"] == 12
@@ -170,7 +166,7 @@ def test_change_below_the_top_ten_sends_no_leaderboard(shared: Server, game: htt
     for number in range(11):
         play(game, board, f"u{number:02}", "big")
     play(game, board, "last")
-    with Stream(stream_url(shared, board)) as stream:
+    with Stream(shared.stream_url(board)) as stream:
         stream.wait_for(lambda s: s.frames)
         assert play(game, board, "last")["rank"] == 12
         stream.wait_for_seq(13)
@@ -182,7 +178,7 @@ def test_change_below_the_top_ten_sends_no_leaderboard(shared: Server, game: htt
 
 
 def test_boards_have_streams_of_their_own(shared: Server, game: httpx.Client, board: str) -> None:
-    with Stream(stream_url(shared, "global")) as other, Stream(stream_url(shared, board)) as stream:
+    with Stream(shared.stream_url("global")) as other, Stream(shared.stream_url(board)) as stream:
         other.wait_for(lambda s: s.frames)
         play(game, board, "alice")
         stream.wait_for_seq(1)
@@ -194,7 +190,7 @@ def test_boards_have_streams_of_their_own(shared: Server, game: httpx.Client, bo
 
 @pytest.mark.parametrize("user", ["Ünï", "a/b c", "🏆", "line\u2028end", '"\\', "</script>"])
 def test_any_user_id_passes_through_the_stream(shared: Server, game: httpx.Client, board: str, user: str) -> None:
-    with Stream(stream_url(shared, board)) as stream:
+    with Stream(shared.stream_url(board)) as stream:
         play(game, board, user)
         stream.wait_for(lambda s: len(s.frames) == 3)
         assert stream.of("score-updated")[0].data["userId"] == user
@@ -205,7 +201,7 @@ def test_any_user_id_passes_through_the_stream(shared: Server, game: httpx.Clien
 
 
 def test_reader_of_scores_only_gets_no_leaderboard(shared: Server, game: httpx.Client, board: str) -> None:
-    with Stream(stream_url(shared, board, events="score-updated")) as stream:
+    with Stream(shared.stream_url(board, events="score-updated")) as stream:
         for _ in range(3):
             play(game, board, "alice")
         stream.wait_for_seq(3)
@@ -214,7 +210,7 @@ def test_reader_of_scores_only_gets_no_leaderboard(shared: Server, game: httpx.C
 
 
 def test_reader_of_leaderboards_only_gets_no_scores(shared: Server, game: httpx.Client, board: str) -> None:
-    with Stream(stream_url(shared, board, events="leaderboard")) as stream:
+    with Stream(shared.stream_url(board, events="leaderboard")) as stream:
         for _ in range(3):
             play(game, board, "alice")
         stream.wait_for_seq(3)
@@ -223,7 +219,7 @@ def test_reader_of_leaderboards_only_gets_no_scores(shared: Server, game: httpx.
 
 
 def test_both_events_may_be_named(shared: Server, game: httpx.Client, board: str) -> None:
-    with Stream(stream_url(shared, board, events="score-updated,leaderboard")) as stream:
+    with Stream(shared.stream_url(board, events="score-updated,leaderboard")) as stream:
         play(game, board, "alice")
         stream.wait_for(lambda s: len(s.frames) == 3)
         assert [frame.event for frame in stream.frames] == ["leaderboard", "score-updated", "leaderboard"]
@@ -252,24 +248,24 @@ def five(game: httpx.Client, board: str) -> str:
 
 
 def test_reader_resumes_by_header(shared: Server, board: str, five: str) -> None:
-    with Stream(stream_url(shared, board), last_event_id=f"{five}-2") as stream:
+    with Stream(shared.stream_url(board), last_event_id=f"{five}-2") as stream:
         check_resumed_after_two(stream, five)
 
 
 def test_reader_resumes_by_query(shared: Server, board: str, five: str) -> None:
-    with Stream(stream_url(shared, board, lastEventId=f"{five}-2")) as stream:
+    with Stream(shared.stream_url(board, lastEventId=f"{five}-2")) as stream:
         check_resumed_after_two(stream, five)
 
 
 def test_header_wins_over_the_query(shared: Server, board: str, five: str) -> None:
-    with Stream(stream_url(shared, board, lastEventId=f"{five}-0"), last_event_id=f"{five}-2") as stream:
+    with Stream(shared.stream_url(board, lastEventId=f"{five}-0"), last_event_id=f"{five}-2") as stream:
         check_resumed_after_two(stream, five)
 
 
 def test_reader_that_missed_nothing_gets_only_what_comes(
     shared: Server, game: httpx.Client, board: str, five: str
 ) -> None:
-    with Stream(stream_url(shared, board), last_event_id=f"{five}-5") as stream:
+    with Stream(shared.stream_url(board), last_event_id=f"{five}-5") as stream:
         stream.wait_for(lambda s: s.retries)
         play(game, board, "u9")
         stream.wait_for_seq(6)
@@ -278,20 +274,20 @@ def test_reader_that_missed_nothing_gets_only_what_comes(
 
 
 def test_reader_resumes_from_the_very_beginning(shared: Server, board: str, five: str) -> None:
-    with Stream(stream_url(shared, board), last_event_id=f"{five}-0") as stream:
+    with Stream(shared.stream_url(board), last_event_id=f"{five}-0") as stream:
         stream.wait_for_seq(5)
         assert not stream.of("reset")
         assert latest_scores(stream.frames) == {f"u{number}": 10 for number in range(5)}
 
 
 def test_resumed_reader_learns_the_top_ten_that_changed(shared: Server, board: str, five: str) -> None:
-    with Stream(stream_url(shared, board), last_event_id=f"{five}-2") as stream:
+    with Stream(shared.stream_url(board), last_event_id=f"{five}-2") as stream:
         stream.wait_for(lambda s: s.of("leaderboard"))
         assert len(stream.of("leaderboard")[-1].data["top10"]) == 5  # type: ignore[arg-type]
 
 
 def test_reader_of_leaderboards_resumes(shared: Server, board: str, five: str) -> None:
-    with Stream(stream_url(shared, board, events="leaderboard"), last_event_id=f"{five}-2") as stream:
+    with Stream(shared.stream_url(board, events="leaderboard"), last_event_id=f"{five}-2") as stream:
         stream.wait_for_seq(5)
         assert {frame.event for frame in stream.frames} == {"leaderboard"}
 
@@ -318,9 +314,9 @@ def test_reader_that_cannot_resume_gets_one_reset_and_a_snapshot(
 ) -> None:
     last = last.replace("EPOCH", five)
     if way == "query":
-        stream = Stream(stream_url(shared, board, lastEventId=last))
+        stream = Stream(shared.stream_url(board, lastEventId=last))
     else:
-        stream = Stream(stream_url(shared, board), headers={"Last-Event-ID": last.encode()})  # type: ignore[dict-item]
+        stream = Stream(shared.stream_url(board), headers={"Last-Event-ID": last.encode()})  # type: ignore[dict-item]
     with stream:
         stream.wait_for(lambda s: s.of("leaderboard"))
         reset, snapshot = stream.frames
@@ -334,7 +330,7 @@ def test_reader_that_cannot_resume_gets_one_reset_and_a_snapshot(
 
 
 def test_empty_last_event_id_is_a_fresh_connection(shared: Server, board: str, five: str) -> None:
-    with Stream(stream_url(shared, board), last_event_id="") as stream:
+    with Stream(shared.stream_url(board), last_event_id="") as stream:
         stream.wait_for(lambda s: s.frames)
         assert (stream.frames[0].event, stream.frames[0].id) == ("leaderboard", f"{five}-5")
 
@@ -351,7 +347,7 @@ def second(start_shared: Callable[..., Server], shared: Server) -> Server:
 def test_submission_on_one_server_reaches_the_streams_of_another(
     shared: Server, second: Server, game: httpx.Client, board: str
 ) -> None:
-    with Stream(stream_url(second, board)) as stream:
+    with Stream(second.stream_url(board)) as stream:
         stream.wait_for(lambda s: s.frames)
         receipt = play(game, board, "alice")
         stream.wait_for_seq(1)
@@ -362,12 +358,12 @@ def test_submission_on_one_server_reaches_the_streams_of_another(
 def test_reader_moves_to_another_server_without_a_gap(
     shared: Server, second: Server, game: httpx.Client, board: str
 ) -> None:
-    with Stream(stream_url(shared, board)) as stream:
+    with Stream(shared.stream_url(board)) as stream:
         play(game, board, "u0")
         stream.wait_for(lambda s: len(s.frames) == 3)
     for number in range(1, 5):
         epoch = play(game, board, f"u{number}")["epoch"]
-    with Stream(stream_url(second, board), last_event_id=stream.last_id) as resumed:
+    with Stream(second.stream_url(board), last_event_id=stream.last_id) as resumed:
         resumed.wait_for_seq(5)
         assert not resumed.of("reset")
         assert latest_scores(resumed.frames) == {f"u{number}": 10 for number in range(1, 5)}
@@ -399,7 +395,7 @@ def test_server_without_a_log_resumes_from_the_ledger(
     epoch = play(game, board, "before")["epoch"]
     record(module_stores, board, missed)
     wait_for_ranking(shared, board, missed + 1)
-    with Stream(stream_url(second, board), last_event_id=f"{epoch}-1") as stream:
+    with Stream(second.stream_url(board), last_event_id=f"{epoch}-1") as stream:
         stream.wait_for_seq(missed + 1)
         assert not stream.of("reset")
         entries = read_page(second, board)["leaderboard"]
@@ -417,7 +413,7 @@ def test_reader_too_far_behind_for_the_ledger_is_reset(
     epoch = play(game, board, "before")["epoch"]
     record(module_stores, board, RESUME_EVENTS_MAX + 500)
     wait_for_ranking(shared, board, RESUME_EVENTS_MAX + 501)
-    with Stream(stream_url(second, board), last_event_id=f"{epoch}-1") as stream:
+    with Stream(second.stream_url(board), last_event_id=f"{epoch}-1") as stream:
         stream.wait_for_seq(RESUME_EVENTS_MAX + 501)
         assert [frame.event for frame in stream.frames] == ["reset", "leaderboard"]
 
@@ -437,7 +433,7 @@ def test_readers_converge_under_load_and_ids_never_go_back(
 ) -> None:
     with ExitStack() as stack:
         streams = [
-            stack.enter_context(Stream(stream_url(server, board, events=events)))
+            stack.enter_context(Stream(server.stream_url(board, events=events)))
             for server in (shared, second)
             for events in ("leaderboard,score-updated", "score-updated", "leaderboard")
         ]
@@ -470,7 +466,7 @@ def test_readers_that_reconnect_under_load_miss_nothing(
         last: str | None = None
         for number in itertools.count():
             server = (shared, second)[number % 2]
-            with Stream(stream_url(server, board, events="score-updated"), last_event_id=last) as stream:
+            with Stream(server.stream_url(board, events="score-updated"), last_event_id=last) as stream:
                 try:
                     stream.wait_for(lambda s: s.of("score-updated") or done.is_set())
                 except AssertionError:
@@ -546,8 +542,8 @@ def test_full_server_tells_streams_to_come_back(
     start_shared: Callable[..., Server], shared: Server, board: str
 ) -> None:
     server = start_shared(STREAMS_MAX="2")
-    with Stream(stream_url(server, board)), Stream(stream_url(server, board)) as second_stream:
-        with Stream(stream_url(server, board)) as refused:
+    with Stream(server.stream_url(board)), Stream(server.stream_url(board)) as second_stream:
+        with Stream(server.stream_url(board)) as refused:
             refused.wait_for(lambda s: s.ended)
             assert refused.status == 200
             assert refused.response_headers["content-type"].split(";")[0] == "text/event-stream"
@@ -558,7 +554,7 @@ def test_full_server_tells_streams_to_come_back(
     with ExitStack() as stack:
 
         def opens() -> bool:
-            stream = stack.enter_context(Stream(stream_url(server, board)))
+            stream = stack.enter_context(Stream(server.stream_url(board)))
             stream.wait_for(lambda s: s.frames or s.ended)
             return bool(stream.frames)
 
@@ -567,7 +563,7 @@ def test_full_server_tells_streams_to_come_back(
 
 def test_streams_of_one_address_are_bounded(start_shared: Callable[..., Server], shared: Server, board: str) -> None:
     server = start_shared(STREAMS_PER_IP_MAX="1")
-    with Stream(stream_url(server, board)) as first, Stream(stream_url(server, board)) as refused:
+    with Stream(server.stream_url(board)) as first, Stream(server.stream_url(board)) as refused:
         refused.wait_for(lambda s: s.ended)
         assert (refused.status, refused.frames) == (200, [])
         assert refused.retries
@@ -579,7 +575,7 @@ def test_shutdown_ends_streams_cleanly_and_spread_out(start_shared: Callable[...
     with ExitStack() as stack:
         raw = stack.enter_context(open_stream(server, board))
         received = receive_until(raw, b"leaderboard")
-        streams = [stack.enter_context(Stream(stream_url(server, board))) for _ in range(8)]
+        streams = [stack.enter_context(Stream(server.stream_url(board))) for _ in range(8)]
         for stream in streams:
             stream.wait_for(lambda s: s.frames)
         started = time.monotonic()
@@ -599,7 +595,7 @@ def test_shutdown_ends_streams_cleanly_and_spread_out(start_shared: Callable[...
 
 def test_shutdown_delivers_what_was_acknowledged(start_shared: Callable[..., Server], board: str) -> None:
     server = start_shared()
-    with Stream(stream_url(server, board)) as stream:
+    with Stream(server.stream_url(board)) as stream:
         stream.wait_for(lambda s: s.frames)
         last = [server.submit("alice", board=board).json()["seq"] for _ in range(5)][-1]
         assert server.process is not None
@@ -612,11 +608,11 @@ def test_shutdown_delivers_what_was_acknowledged(start_shared: Callable[..., Ser
 def test_private_stream_needs_a_token(start_shared: Callable[..., Server], shared: Server, board: str) -> None:
     server = start_shared(PUBLIC_READS="false")
     token = make_token("alice")
-    with Stream(stream_url(server, board)) as stream:
+    with Stream(server.stream_url(board)) as stream:
         assert stream.status == 401
-    with Stream(stream_url(server, board, token=token, access_token=token)) as stream:
+    with Stream(server.stream_url(board, token=token, access_token=token)) as stream:
         assert stream.status == 401
     for headers in ({"Authorization": f"Bearer {token}"}, {"Cookie": f"scoreboard_token={token}"}):
-        with Stream(stream_url(server, board), headers=headers) as stream:
+        with Stream(server.stream_url(board), headers=headers) as stream:
             assert stream.status == 200
             stream.wait_for(lambda s: s.frames)
