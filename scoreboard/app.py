@@ -28,7 +28,7 @@ from scoreboard.ledger import Ledger
 from scoreboard.limits import RateLimiter
 from scoreboard.metrics import Metrics
 from scoreboard.migrations import migrate
-from scoreboard.model import Action, Position
+from scoreboard.model import Action, Head
 from scoreboard.pages import Pages
 from scoreboard.pump import Pump
 from scoreboard.ranks import Ranks
@@ -59,7 +59,7 @@ class Parts:
         self.repair = Repair(ledger, ranks, self.metrics, on_healed=self._heal_feed)
         self.reads = Reads(ledger, ranks, self.repair, self.metrics)
         self.pump = Pump(self.metrics)
-        self.feed = Feed(ledger, ranks, self.reads, self.pump, self.metrics)
+        self.feed = Feed(ledger, ranks, self.reads, self.pump, self.metrics, on_seen=self.repair.see)
         self.pages = Pages(ledger, self.reads, self.feed, self.repair, self.metrics)
         self.writer = Writer(ledger, ranks, self.repair, self.metrics, on_answer=self._acknowledge)
         self.services = Services(
@@ -85,10 +85,9 @@ class Parts:
     def _heal_feed(self, board: str) -> None:
         self.feed.refresh(board)
 
-    def _acknowledge(self, board: str, position: Position) -> None:
-        if position.seq:
-            self.reads.acknowledge(board, position)
-        self.repair.use(board)
+    def _acknowledge(self, board: str, head: Head) -> None:
+        self.reads.acknowledge(board, head.position)
+        self.repair.acknowledge(board, head)
 
     def _watch_gauges(self) -> None:
         watch = self.metrics.watch
@@ -96,7 +95,7 @@ class Parts:
         watch("readers", "Open streams", lambda: self.pump.readers)
         watch("suspect_boards", "Boards whose ranking is being healed", lambda: self.repair.suspects)
         watch("subscription_proven", "1 while published messages arrive", lambda: self.feed.subscription.proven)
-        for pool in ("writes", "reads"):
+        for pool in ("writes", "reads", "repairs"):
             watch(
                 f"database_connections_{pool}",
                 f"Open PostgreSQL connections for {pool}",

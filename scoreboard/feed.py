@@ -18,7 +18,7 @@ from scoreboard.errors import NotFound, RanksUnavailable, Unavailable
 from scoreboard.frames import LEADERBOARD, SCORES, Message, Update
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
-from scoreboard.model import TOP_SIZE, Page, Position, RankChange
+from scoreboard.model import TOP_SIZE, Head, Page, Position, RankChange
 from scoreboard.pump import Pump
 from scoreboard.ranks import Ranks, Subscription
 from scoreboard.reads import Reads
@@ -33,14 +33,23 @@ log = structlog.get_logger(__name__)
 
 
 class Feed:
-    """All boards that this server follows."""
+    """All boards that this server follows. :param on_seen: called with every event that readers may come to know."""
 
-    def __init__(self, ledger: Ledger, ranks: Ranks, reads: Reads, pump: Pump, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        ranks: Ranks,
+        reads: Reads,
+        pump: Pump,
+        metrics: Metrics,
+        on_seen: Callable[[str, Head], None],
+    ) -> None:
         self._ledger = ledger
         self._ranks = ranks
         self._reads = reads
         self._pump = pump
         self._metrics = metrics
+        self._on_seen = on_seen
         self._boards: dict[str, BoardLog] = {}
         self._opening: dict[str, asyncio.Task[BoardLog]] = {}
         self._early: dict[str, list[Message]] = {}
@@ -104,6 +113,7 @@ class Feed:
         feed = self._boards.get(board)
         if feed is not None:
             if feed.accept(message):
+                self._on_seen(board, Head(message.epoch, message.seq, message.at))
                 self._pump.mark(feed)
             else:
                 self.refresh(board)

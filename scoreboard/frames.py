@@ -26,12 +26,13 @@ Top = tuple[tuple[str, int], ...]
 class Message(msgspec.Struct, frozen=True):
     """What the ranking published: fresh events ``first`` to ``seq``, each already a JSON object, and the top ten.
 
-    No events means that the ranking was replaced; it stands at ``seq``.
+    No events means that the ranking was replaced; it stands at ``seq``. ``at`` is the time of the event there.
     """
 
     epoch: str
     first: int
     seq: int
+    at: str
     total: int
     events: list[msgspec.Raw]
     top: list[str]

@@ -1,11 +1,13 @@
 """PostgreSQL: one method per file in ``sql/queries``, and the one place that knows its errors.
 
-Two pools: submissions never wait behind reads. Every acquire and every statement has a deadline. A cancelled or
-timed-out commit is *unknown*, not rolled back, so its caller gets Unavailable and repair finds what did commit.
+Three pools: submissions never wait behind reads, nor repair behind either. Every acquire and every statement has a
+deadline, here and in the server: what this process can't end any more, because it was killed or cut off, ends there
+and lets its locks go. A cancelled or timed-out commit is *unknown*, not rolled back, so its caller gets Unavailable
+and repair finds what did commit.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -21,30 +23,44 @@ from scoreboard.model import (
     Board,
     Entry,
     Event,
+    Head,
     Page,
     Position,
     Ruling,
     Standing,
     Submission,
+    format_time,
     rank_shared,
 )
 
 WRITE_POOL_MAX = 4
 READ_POOL_MAX = 8
-ACQUIRE_TIMEOUT_S = 2.0
+REPAIR_POOL_MAX = 3
+ACQUIRE_TIMEOUT_S = 1.0
 STATEMENT_TIMEOUT_S = 5.0
-VERIFY_TIMEOUT_S = 600.0
+SERVER_GRACE_S = 1.0
+"""The server ends a statement this long after we gave it up, if our cancel request did not reach it."""
+IDLE_TRANSACTION_S = 60
+TRANSACTION_S = 15
+"""A submission whose transaction the server still holds open after so long was cut off in the middle of its message.
+PostgreSQL 17 and newer end it; older ones notice a lost peer after KEEPALIVE_S, and a silent one not at all."""
+KEEPALIVE_S = 5
 CURSOR_ROWS = 5_000
 
-# SQLSTATE classes and codes that mean "not now": connection, resources, operator intervention, read-only standby.
+# SQLSTATE classes and codes that mean "not now": connection, resources, operator intervention, system error;
+# a read-only standby, a transaction ended for taking too long, a lock that was not to be had.
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
-_UNAVAILABLE_CODES = ("25006", "40001", "40P01", "55P03")
-# Classes that mean "this data can't be recorded": data exception, integrity constraint.
-_REFUSED_CLASSES = ("22", "23")
+_UNAVAILABLE_CODES = ("25006", "25P03", "25P04", "55P03")
+# Undone because of another transaction: serialization failure, deadlock.
+_ROLLED_BACK_CODES = ("40001", "40P01")
 
 
 class BatchRefused(Exception):
     """A submission made the whole batch fail; nothing was recorded. Repeat them one by one."""
+
+
+class RolledBack(Unavailable):
+    """The transaction lost against another one; nothing was recorded. It may be repeated at once."""
 
 
 class Total(msgspec.Struct, frozen=True):
@@ -62,36 +78,58 @@ class Total(msgspec.Struct, frozen=True):
 class Ledger:
     """The source of truth. Every method raises Unavailable when PostgreSQL does not answer."""
 
-    def __init__(self, writes: asyncpg.Pool, reads: asyncpg.Pool) -> None:
+    def __init__(self, writes: asyncpg.Pool, reads: asyncpg.Pool, repairs: asyncpg.Pool) -> None:
         self._writes = writes
         self._reads = reads
+        self._repairs = repairs
         self._queries = load_queries()
 
     @classmethod
-    async def open(cls, database_url: str) -> "Ledger":
-        """Open both pools with one connection each.
+    async def open(cls, database_url: str, *, statement_timeout_s: float = STATEMENT_TIMEOUT_S) -> "Ledger":
+        """Open the pools with one connection each.
 
         :raises Unavailable: if PostgreSQL can't be reached.
         """
-        settings = {"application_name": "scoreboard", "jit": "off", "synchronous_commit": "on"}
-        pools = []
+        # What a promise hangs on is set here, whatever the database's or the role's defaults are.
+        settings = {
+            "application_name": "scoreboard",
+            "jit": "off",
+            "synchronous_commit": "on",
+            "default_transaction_isolation": "read committed",
+            "statement_timeout": f"{statement_timeout_s + SERVER_GRACE_S:.0f}s",
+            "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_S}s",
+            "tcp_keepalives_idle": str(KEEPALIVE_S),
+            "tcp_keepalives_interval": str(KEEPALIVE_S),
+            "tcp_keepalives_count": "2",
+        }
+        pools: list[asyncpg.Pool] = []
         async with _known_errors():
-            for size in (WRITE_POOL_MAX, READ_POOL_MAX):
-                pool = asyncpg.create_pool(
-                    database_url,
-                    min_size=1,
-                    max_size=size,
-                    timeout=ACQUIRE_TIMEOUT_S,
-                    command_timeout=STATEMENT_TIMEOUT_S,
-                    server_settings=settings,
-                    reset=_keep_session,
-                )
-                pools.append(await pool)
+            try:
+                for size, prepare in (
+                    (WRITE_POOL_MAX, _bound_transactions),
+                    (READ_POOL_MAX, None),
+                    (REPAIR_POOL_MAX, None),
+                ):
+                    pool = asyncpg.create_pool(
+                        database_url,
+                        min_size=1,
+                        max_size=size,
+                        timeout=ACQUIRE_TIMEOUT_S,
+                        command_timeout=statement_timeout_s,
+                        server_settings=settings,
+                        init=prepare,
+                        reset=_keep_session,
+                    )
+                    pools.append(await pool)
+            except BaseException:
+                for pool in pools:
+                    pool.terminate()
+                raise
         return cls(*pools)
 
     async def close(self) -> None:
-        """Close both pools, by force where a connection does not come back."""
-        for pool in (self._writes, self._reads):
+        """Close the pools, by force where a connection does not come back."""
+        for pool in (self._writes, self._reads, self._repairs):
             try:
                 async with asyncio.timeout(STATEMENT_TIMEOUT_S):
                     await pool.close()
@@ -99,8 +137,8 @@ class Ledger:
                 pool.terminate()
 
     def count_connections(self, pool: str) -> int:
-        """Open connections of the pool ``writes`` or ``reads``, for the metrics."""
-        return int({"writes": self._writes, "reads": self._reads}[pool].get_size())
+        """Open connections of the pool ``writes``, ``reads`` or ``repairs``, for the metrics."""
+        return int({"writes": self._writes, "reads": self._reads, "repairs": self._repairs}[pool].get_size())
 
     # -- writing
 
@@ -108,7 +146,8 @@ class Ledger:
         """Record a batch in one transaction and rule on each submission, in order.
 
         :raises NotFound: if there is no such board.
-        :raises BatchRefused: if a constraint failed the batch; nothing was recorded.
+        :raises BatchRefused: if a submission made the batch fail; nothing was recorded.
+        :raises RolledBack: if another transaction was in the way; nothing was recorded.
         :raises Unavailable: if the outcome is unknown.
         """
         arguments = (
@@ -131,6 +170,7 @@ class Ledger:
                 retry_after_s=row["retry_after_s"] or 0.0,
                 quota=row["quota"] or 0,
                 window_s=row["window_s"] or 0,
+                previous_at=row["previous_at"],
             )
             for row in rows
         ]
@@ -171,10 +211,19 @@ class Ledger:
         """Return when the database answers."""
         await self._fetch(self._reads, "ping")
 
-    async def read_heads(self, boards: Iterable[str]) -> dict[str, Position]:
-        """Where the ledgers of some boards stand; boards that do not exist are left out."""
-        rows = await self._fetch(self._writes, "read_heads", list(boards))
-        return {row["board_id"]: Position(row["epoch"], row["seq"]) for row in rows}
+    async def read_heads(self, boards: Mapping[str, int]) -> dict[str, tuple[Head, str | None]]:
+        """Where the ledgers of some boards stand; boards that do not exist are left out.
+
+        :param boards: for each a seq whose event's time is wanted too: '' for 0, None where there is no such event.
+        """
+        rows = await self._fetch(self._repairs, "read_heads", list(boards), list(boards.values()))
+        return {
+            row["board_id"]: (
+                _head(row),
+                "" if boards[row["board_id"]] == 0 else format_time(row["asked_at"]) if row["asked_at"] else None,
+            )
+            for row in rows
+        }
 
     async def list_boards(self, *, after: str = "", limit: int) -> list[Board]:
         """Boards in the order of their ids."""
@@ -208,7 +257,7 @@ class Ledger:
 
     async def read_events(self, board: str, *, after: int, limit: int) -> list[Event]:
         """A board's events after a seq, in order, gapless."""
-        rows = await self._fetch(self._writes, "read_events", board, after, limit)
+        rows = await self._fetch(self._repairs, "read_events", board, after, limit)
         return [Event(*row.values()) for row in rows]
 
     async def read_history(self, board: str, user_id: str, *, before: int, limit: int) -> list[Event]:
@@ -269,17 +318,17 @@ class Ledger:
 
     async def read_scores_at(self, board: str, users: Sequence[str], seq: int) -> dict[str, int]:
         """The scores that users had at a seq; users without an event by then are left out."""
-        rows = await self._fetch(self._writes, "read_scores_at", board, list(users), seq)
+        rows = await self._fetch(self._repairs, "read_scores_at", board, list(users), seq)
         return {row["user_id"]: row["score"] for row in rows}
 
     @asynccontextmanager
-    async def stream_totals(self, board: str) -> AsyncIterator[tuple[Position, AsyncIterator[list[tuple[str, int]]]]]:
-        """The board's position and every (user id, score) in slices of CURSOR_ROWS, from one snapshot.
+    async def stream_totals(self, board: str) -> AsyncIterator[tuple[Head, AsyncIterator[list[tuple[str, int]]]]]:
+        """The board's head and every (user id, score), in the board's order, in slices of CURSOR_ROWS, one snapshot.
 
         :raises NotFound: if there is no such board.
         """
-        async with self._snapshot(self._writes) as connection:
-            head = await self._one(connection, "read_board", board)
+        async with self._snapshot(self._repairs) as connection:
+            head = await self._one(connection, "read_heads", [board], [0])
             if head is None:
                 raise NotFound(f"there is no board {board!r}")
 
@@ -288,27 +337,31 @@ class Ledger:
                 while rows := await cursor.fetch(CURSOR_ROWS):
                     yield [(row["user_id"], row["score"]) for row in rows]
 
-            yield Position(head["epoch"], head["seq"]), slices()
+            yield _head(head), slices()
 
     async def verify_ledger(self, board: str) -> dict[str, Any]:
         """The counts that must agree for the ledger to be gapless and in order."""
-        rows = await self._fetch(self._reads, "verify_ledger", board, timeout_s=VERIFY_TIMEOUT_S)
+        rows = await self._fetch(self._repairs, "verify_ledger", board)
         if not rows:
             raise NotFound(f"there is no board {board!r}")
         return dict(rows[0].items())
 
     async def verify_totals(self, board: str, *, limit: int) -> list[dict[str, Any]]:
         """Users whose total is not the sum of their events."""
-        rows = await self._fetch(self._reads, "verify_totals", board, limit, timeout_s=VERIFY_TIMEOUT_S)
+        rows = await self._fetch(self._repairs, "verify_totals", board, limit)
         return [dict(row.items()) for row in rows]
 
     # -- the only ways to the server
 
-    async def _fetch(
-        self, pool: asyncpg.Pool, name: str, *arguments: Any, timeout_s: float = STATEMENT_TIMEOUT_S
-    ) -> list[asyncpg.Record]:
+    async def _fetch(self, pool: asyncpg.Pool, name: str, *arguments: Any) -> list[asyncpg.Record]:
         async with _known_errors(), pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-            rows: list[asyncpg.Record] = await connection.fetch(self._queries[name].text, *arguments, timeout=timeout_s)
+            try:
+                rows: list[asyncpg.Record] = await connection.fetch(self._queries[name].text, *arguments)
+            except asyncpg.ReadOnlySQLTransactionError:
+                # A failover: this is a standby now, and so is every open connection. New ones find the primary.
+                for each in (self._writes, self._reads, self._repairs):
+                    await each.expire_connections()
+                raise
             return rows
 
     async def _fetch_one(self, pool: asyncpg.Pool, name: str, *arguments: Any) -> asyncpg.Record:
@@ -342,20 +395,28 @@ class Ledger:
 
 @asynccontextmanager
 async def _known_errors() -> AsyncIterator[None]:
-    """Translate the driver's errors, once, by their SQLSTATE."""
+    """Translate the driver's errors, once, by their SQLSTATE.
+
+    :raises BatchRefused: for every error that names no cause beyond the statement's own data.
+    """
     try:
         yield
     except ScoreboardError:
         raise
     except asyncpg.PostgresError as exc:
         code = exc.sqlstate or ""
+        if code in _ROLLED_BACK_CODES:
+            raise RolledBack("PostgreSQL undid the transaction in favour of another") from exc
         if code[:2] in _UNAVAILABLE_CLASSES or code in _UNAVAILABLE_CODES:
             raise Unavailable("PostgreSQL can't take the request now") from exc
-        if code[:2] in _REFUSED_CLASSES:
-            raise BatchRefused(str(exc)) from exc
-        raise
+        raise BatchRefused(str(exc)) from exc
     except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
         raise Unavailable("PostgreSQL can't be reached") from exc
+
+
+async def _bound_transactions(connection: Any) -> None:
+    if connection.get_server_version() >= (17, 0):
+        await connection.execute(f"SET transaction_timeout = '{TRANSACTION_S}s'")
 
 
 async def _keep_session(connection: Any) -> None:
@@ -363,6 +424,10 @@ async def _keep_session(connection: Any) -> None:
 
     The pool has already rolled back an open transaction. Its own reset is a round trip more with every batch.
     """
+
+
+def _head(row: asyncpg.Record) -> Head:
+    return Head(row["epoch"], row["seq"], format_time(row["last_at"]) if row["seq"] else "")
 
 
 def _board(row: asyncpg.Record) -> Board:

@@ -18,8 +18,6 @@ from scoreboard.ranks import Ranks
 BATCH_MAX = 500
 WAITING_MAX = 20_000
 LOCAL_USERS_MAX = 100_000
-REDIS_PAUSE_S = 1.0
-"""After a failure Redis is left alone for this long, so that requests do not wait for it one by one."""
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -51,7 +49,6 @@ class RateLimiter:
         self._waiting: list[tuple[str, asyncio.Future[Admission]]] = []
         self._flusher: asyncio.Task[None] | None = None
         self._local = LocalRates(rate) if rate else None
-        self._paused_until = float("-inf")
 
     async def admit(self, user_id: str) -> dict[str, str]:
         """Count one submission of the user; returns the answer's RateLimit headers.
@@ -88,14 +85,14 @@ class RateLimiter:
     async def _check(self, users: list[str]) -> list[Admission]:
         assert self._rate is not None
         assert self._local is not None
-        if monotonic() >= self._paused_until:
+        if self._ranks.available:  # else requests would wait one after another to find out
             try:
                 answers = await self._ranks.check_rates(
                     users, interval_us=self._rate.interval_us, burst=self._rate.quota
                 )
                 return [Admission(*answer) for answer in answers]
             except RanksUnavailable:
-                self._paused_until = monotonic() + REDIS_PAUSE_S
+                pass
         return [self._local.admit(user) for user in users]
 
 

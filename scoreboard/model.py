@@ -50,8 +50,8 @@ class Submission(msgspec.Struct, frozen=True):
 class Ruling(msgspec.Struct, frozen=True):
     """What the ledger decided about one submission.
 
-    ``seq`` to ``at`` are set when it was recorded or replayed; the rest for cooldown and daily_cap: ``quota`` uses
-    are allowed in ``window_s`` seconds.
+    ``seq`` to ``at`` are set when it was recorded or replayed; the next three for cooldown and daily_cap: ``quota``
+    uses are allowed in ``window_s`` seconds. ``previous_at`` is the time of the board's event before the batch.
     """
 
     outcome: Outcome
@@ -63,6 +63,7 @@ class Ruling(msgspec.Struct, frozen=True):
     retry_after_s: float = 0.0
     quota: int = 0
     window_s: int = 0
+    previous_at: datetime | None = None
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -84,6 +85,23 @@ class Position(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.epoch}-{self.seq}"
+
+
+class Head(msgspec.Struct, frozen=True):
+    """Where a ledger or a ranking stands, and the time of the event there as :func:`format_time` has it ('': none).
+
+    A database restored from backup counts on from an older seq with the same epoch. The time of an event tells which
+    of two histories it belongs to: two events of one board and seq never had the same millisecond.
+    """
+
+    epoch: str
+    seq: int
+    at: str
+
+    @property
+    def position(self) -> Position:
+        """The place without the time."""
+        return Position(self.epoch, self.seq)
 
 
 class RankChange(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ idempotent, in order and exactly once, whoever does it and however often.
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any, Literal
 
@@ -18,26 +18,30 @@ import orjson
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from scoreboard.contracts import load_scripts
 from scoreboard.errors import RanksUnavailable
-from scoreboard.model import Event, Page, Position, RankChange, Standing, format_time, rank_shared
+from scoreboard.model import Event, Head, Page, Position, RankChange, Standing, format_time, rank_shared
 from scoreboard.tasks import end_tasks
 
-COMMAND_TIMEOUT_S = 2.0
+COMMAND_TIMEOUT_S = 1.0
 CONNECT_TIMEOUT_S = 1.0
 CONNECTIONS_MAX = 64
+REBUILD_CLAIM_S = 3.0
+"""A server that died during a rebuild keeps the others from it for at most this long."""
 REBUILD_KEY_TTL_S = 600
 """A rebuild that died leaves its temporary key for at most this long."""
-SCAN_ENTRIES = 5_000
-PROBE_INTERVAL_S = 1.0
-PROVEN_S = 2.5
+SLICE_ENTRIES = 5_000
+PROBE_INTERVAL_S = 0.25
+PROVEN_S = 1.0
 """A subscription is trusted for this long after it delivered a probe."""
+MUTE_S = 3.0
+"""A subscription that delivered no probe for this long is replaced."""
 RECONNECT_S = 0.2
 SUBSCRIBE_TIMEOUT_S = 2.0
 
-Status = Literal["applied", "gap", "cold", "confirmed", "behind", "swapped", "kept", "partial"]
+Status = Literal["applied", "gap", "cold", "diverged", "confirmed", "behind", "swapped", "kept", "partial"]
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -63,6 +67,7 @@ class Ranks:
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._scripts = load_scripts()
+        self._away = False
 
     @classmethod
     def open(cls, redis_url: str) -> "Ranks":
@@ -84,23 +89,29 @@ class Ranks:
         """Close every connection."""
         await self._client.aclose()
 
+    @property
+    def available(self) -> bool:
+        """Whether Redis answered the last command. Who has another way need not wait to find out."""
+        return not self._away
+
     async def ping(self) -> None:
         """Return when Redis answers."""
         await self._call("PING")
 
-    async def read_head(self, board: str) -> Position | None:
-        """Where the ranking stands, or None when there is none."""
-        epoch, seq = await self._call("HMGET", board_keys(board)[0], "epoch", "seq")
-        return Position(epoch.decode(), int(seq)) if epoch and seq else None
-
     # -- one method per script
 
-    async def apply_events(self, board: str, epoch: str, events: Sequence[Event]) -> Applied:
+    async def read_head(self, board: str) -> Head | None:
+        """Where the ranking stands, or None when there is none."""
+        status, epoch, seq, at = await self._run("read_head", board_keys(board), [])
+        return Head(epoch.decode(), int(seq), at.decode()) if status == b"ok" else None
+
+    async def apply_events(self, board: str, epoch: str, events: Sequence[Event], *, previous_at: str) -> Applied:
         """Apply ledger events that follow each other, and publish them.
 
         :param events: at least one; seqs without a gap.
+        :param previous_at: time of the ledger's event before the first, '' for none.
         """
-        arguments: list[str | bytes] = [channel(board), epoch, str(events[0].seq)]
+        arguments: list[str | bytes] = [channel(board), epoch, str(events[0].seq), previous_at]
         for event in events:
             arguments += (event.user_id, str(-event.score), encode_event(event)[:-1])
         status, head_seq, ranks = await self._run("apply_events", board_keys(board), arguments)
@@ -134,16 +145,16 @@ class Ranks:
         )
         return Aged(age_s, position, standings=standings)
 
-    async def confirm_head(self, board: str, ledger: Position) -> tuple[Status, int]:
+    async def confirm_head(self, board: str, ledger: Head) -> tuple[Status, int]:
         """Mark the head as equal to the ledger's, if it is; the status and the head's seq."""
-        keys = board_keys(board)[:1]
-        status, head_seq = await self._run("confirm_head", keys, [ledger.epoch, str(ledger.seq)])
+        arguments = [ledger.epoch, str(ledger.seq), ledger.at]
+        status, head_seq = await self._run("confirm_head", board_keys(board), arguments)
         return status.decode(), int(head_seq)
 
-    async def swap_board(self, board: str, rebuilt_key: str, position: Position, *, size: int) -> tuple[Status, int]:
+    async def swap_board(self, board: str, rebuilt_key: str, head: Head, *, size: int) -> tuple[Status, int]:
         """Put a rebuilt ranking of ``size`` entries in place; the status and the head's seq."""
-        keys = [*board_keys(board), rebuilt_key]
-        arguments = [channel(board), position.epoch, str(position.seq), str(size)]
+        keys = [*board_keys(board), rebuilt_key, f"{rebuilt_key}:retired"]
+        arguments = [channel(board), head.epoch, str(head.seq), head.at, str(size)]
         status, head_seq = await self._run("swap_board", keys, arguments)
         return status.decode(), int(head_seq)
 
@@ -166,17 +177,34 @@ class Ranks:
 
     async def drop(self, rebuilt_key: str) -> None:
         """Drop a ranking that was being rebuilt."""
-        await self._call("DEL", rebuilt_key)
+        await self._call("UNLINK", rebuilt_key)
 
-    async def read_all(self, board: str) -> dict[str, int]:
-        """Every user's score, read in slices: entries that change meanwhile show either value."""
-        scores: dict[str, int] = {}
-        cursor = 0
+    async def claim_rebuild(self, board: str, holder: str) -> bool:
+        """Keep other servers from rebuilding the board for REBUILD_CLAIM_S; False if another one keeps us from it.
+
+        It saves work and is no lock: whoever swaps late or twice does no harm.
+        """
+        key = f"sb:{{{board}}}:rebuilding"
+        if await self._call("SET", key, holder, "NX", "PX", int(REBUILD_CLAIM_S * 1_000)):
+            return True
+        if await self._call("GET", key) != holder.encode():
+            return False
+        await self._call("PEXPIRE", key, int(REBUILD_CLAIM_S * 1_000))
+        return True
+
+    async def release_rebuild(self, board: str) -> None:
+        """Let others rebuild the board."""
+        await self._call("UNLINK", f"sb:{{{board}}}:rebuilding")
+
+    async def read_slices(self, board: str) -> AsyncIterator[list[tuple[str, int]]]:
+        """Every user's score in the board's order, in slices: who moves meanwhile may be missed or come twice."""
+        start = 0
         while True:
-            cursor, entries = await self._call("ZSCAN", board_keys(board)[1], cursor, "COUNT", SCAN_ENTRIES)
-            scores.update((member.decode(), -int(score)) for member, score in entries)
-            if cursor == 0:
-                return scores
+            flat = await self._call("ZRANGE", board_keys(board)[1], start, start + SLICE_ENTRIES - 1, "WITHSCORES")
+            if not flat:
+                return
+            yield [(member.decode(), -int(score)) for member, score in flat]
+            start += len(flat)
 
     # -- the only ways to the server
 
@@ -188,17 +216,29 @@ class Ranks:
         script = self._scripts[name]
         assert script.keys is None or script.keys == len(keys), f"{name}.lua takes {script.keys} keys"
         try:
-            return await self._client.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            return await self._send(f"{name}.lua", "EVALSHA", script.sha, len(keys), *keys, *arguments)
         except NoScriptError:
-            return await self._call("EVAL", script.text, len(keys), *keys, *arguments)
-        except (RedisError, OSError, TimeoutError) as exc:
-            raise RanksUnavailable(f"{name}.lua: {exc}") from exc
+            return await self._send(f"{name}.lua", "EVAL", script.text, len(keys), *keys, *arguments)
 
     async def _call(self, *command: Any) -> Any:
+        return await self._send(command[0], *command)
+
+    async def _send(self, what: str, *command: Any) -> Any:
         try:
-            return await self._client.execute_command(*command)
+            answer = await self._client.execute_command(*command)
+        except NoScriptError:
+            raise
+        except ReadOnlyError as exc:
+            # A failover: this is the old primary, and so is every connection in the pool. New ones find the new one.
+            await self._client.connection_pool.disconnect(inuse_connections=True)
+            raise RanksUnavailable(f"{what}: {exc}") from exc
+        except ResponseError as exc:  # it answers, but can't: out of memory, still loading
+            raise RanksUnavailable(f"{what}: {exc}") from exc
         except (RedisError, OSError, TimeoutError) as exc:
-            raise RanksUnavailable(f"{command[0]}: {exc}") from exc
+            self._away = True
+            raise RanksUnavailable(f"{what}: {exc}") from exc
+        self._away = False
+        return answer
 
     def subscription(self, on_message: Callable[[str, bytes], None], on_connect: Callable[[], None]) -> "Subscription":
         """A subscription of this client's, not yet running."""
@@ -298,7 +338,7 @@ class Subscription:
                     self._proven_at = silent_since = monotonic()
                 else:
                     self._on_message(board_of(name), message["data"])
-                if monotonic() - silent_since > PROVEN_S + PROBE_INTERVAL_S:
+                if monotonic() - silent_since > MUTE_S:
                     raise TimeoutError("the subscription is mute")
         finally:
             pubsub, self._pubsub = self._pubsub, None

@@ -52,7 +52,7 @@ class Reads:
         async def ask() -> Aged | None:
             return await self._ask_ranks(board, self._ranks.read_page(board, offset=offset, limit=limit, after=after))
 
-        suspect = self._repair.is_suspect(board)
+        suspect = self._repair.is_suspect(board) or not self._ranks.available
         aged = None if suspect else await ask()
         if aged is not None and aged.page is not None and self._is_trusted(board, aged):
             self._metrics.pages.labels("ranks").inc()
@@ -77,7 +77,7 @@ class Reads:
 
         :raises Unavailable: if no store can tell.
         """
-        if not self._repair.is_suspect(board):
+        if not self._repair.is_suspect(board) and self._ranks.available:
             aged = await self._ask_ranks(board, self._ranks.read_users(board, [user_id]))
             if aged is not None and aged.standings[0] is not None and self._is_trusted(board, aged):
                 return aged.standings[0]
@@ -94,6 +94,7 @@ class Reads:
         return aged
 
     def _is_trusted(self, board: str, aged: Aged) -> bool:
-        if aged.age_s > SOFT_EXPIRY_S:
-            self._repair.use(board)
-        return aged.age_s <= HARD_EXPIRY_S and self.is_current(board, aged.position)
+        # A negative age is that of a clock that was set back: it says nothing.
+        if not 0 <= aged.age_s <= SOFT_EXPIRY_S:
+            self._repair.confirm(board)
+        return 0 <= aged.age_s <= HARD_EXPIRY_S and self.is_current(board, aged.position)

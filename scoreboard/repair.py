@@ -4,11 +4,14 @@ A board is *suspect* from the moment somebody noticed that its ranking may be wr
 could not close, a lost key) until its head is equal to the ledger's again. While it is, submissions are answered
 without ranks and reads come from PostgreSQL.
 
-The ledger is read after the ranks: it is written first, so a ranking that is *ahead* of it then means that the
-database was restored from an older state. That board gets a new epoch.
+A database that was restored from an older state goes on from there with the same epoch, and soon has other events
+at the seqs that the ranking and the readers know. That is told by a *witness*, the furthest event of the board that
+the ranking or this server has seen: the ledger is written first and read last, so a ledger without that very event
+has lost it. The board then gets a new epoch, its ranking is rebuilt, and its readers are told to begin anew.
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -19,8 +22,8 @@ import structlog
 from scoreboard.errors import NotFound, RanksUnavailable, Unavailable
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
-from scoreboard.model import Position
-from scoreboard.ranks import Ranks, rebuilt_key
+from scoreboard.model import Head, format_time
+from scoreboard.ranks import REBUILD_CLAIM_S, Ranks, rebuilt_key
 from scoreboard.tasks import end_tasks
 
 TICK_S = 0.5
@@ -43,14 +46,15 @@ log = structlog.get_logger(__name__)
 
 
 class _Watched:
-    """A board in use: when it was used, when its head was confirmed, and its head at the last look."""
+    """A board in use: when it was used and confirmed, its head at the last look, the furthest event ever seen."""
 
-    __slots__ = ("confirmed_at", "head", "used_at")
+    __slots__ = ("confirmed_at", "head", "seen", "used_at")
 
     def __init__(self) -> None:
         self.used_at = monotonic()
         self.confirmed_at = float("-inf")
-        self.head: Position | None = None
+        self.head: Head | None = None
+        self.seen: Head | None = None
 
 
 class Repair:
@@ -65,6 +69,7 @@ class Repair:
         self._suspects: set[str] = set()
         self._wake = asyncio.Event()
         self._healing: dict[str, asyncio.Task[None]] = {}
+        self._name = secrets.token_hex(8)
 
     def use(self, board: str) -> None:
         """Watch a board for the next BOARD_IN_USE_S; one that was not watched is checked at once."""
@@ -75,6 +80,32 @@ class Repair:
         if len(self._watched) >= BOARDS_WATCHED_MAX:
             self._forget(next(iter(self._watched)))
         self._watched[board] = _Watched()
+        self._wake.set()
+
+    def acknowledge(self, board: str, head: Head) -> None:
+        """Watch a board of which somebody is about to be told an event."""
+        self.use(board)
+        self.see(board, head)
+
+    def see(self, board: str, head: Head) -> None:
+        """Remember an event of the board, if it is watched and nothing further was seen."""
+        watched = self._watched.get(board)
+        if watched is not None:
+            seen = watched.seen
+            if seen is None or seen.epoch != head.epoch or seen.seq < head.seq:
+                watched.seen = head
+
+    def _witness(self, board: str, head: Head | None) -> Head | None:
+        """The furthest event that the ranking, with its head, or this server has seen."""
+        if head is not None:
+            self.see(board, head)
+        watched = self._watched.get(board)
+        return watched.seen if watched is not None else head
+
+    def confirm(self, board: str) -> None:
+        """Hold the ranking against the ledger now."""
+        self.use(board)
+        self._watched[board].confirmed_at = float("-inf")
         self._wake.set()
 
     async def prepare(self, board: str) -> None:
@@ -136,30 +167,38 @@ class Repair:
         for board in [b for b, watched in self._watched.items() if now - watched.used_at > BOARD_IN_USE_S]:
             self._forget(board)
         boards = [board for board in self._watched if board not in self._healing]
+        if not self._ranks.available:
+            await self._ranks.ping()
         heads = {board: await self._ranks.read_head(board) for board in boards}
-        ledgers = await self._ledger.read_heads(boards) if boards else {}
+        witnesses = {board: self._witness(board, heads[board]) for board in boards}
+        asked = {board: witness.seq if witness else 0 for board, witness in witnesses.items()}
+        ledgers = await self._ledger.read_heads(asked) if boards else {}
         self._metrics.lag_events.set(
-            max((ledger.seq - (head.seq if (head := heads[b]) else 0) for b, ledger in ledgers.items()), default=0)
+            max((ledger.seq - (head.seq if (head := heads[b]) else 0) for b, (ledger, _) in ledgers.items()), default=0)
         )
         for board in boards:
             if board not in ledgers:
                 self._forget(board)
-            elif await self._is_wrong(board, heads[board], ledgers[board]):
+            elif is_lost(witnesses[board], *ledgers[board]) or await self._is_wrong(
+                board, heads[board], ledgers[board][0]
+            ):
                 # One board's trouble must not delay the others', so each heals in a task of its own.
                 task = asyncio.create_task(self._heal_suspect(board), name=f"heal:{board}")
                 self._healing[board] = task
                 task.add_done_callback(partial(self._end_healing, board))
 
-    async def _is_wrong(self, board: str, head: Position | None, ledger: Position) -> bool:
+    async def _is_wrong(self, board: str, head: Head | None, ledger: Head) -> bool:
         watched = self._watched.get(board)
         if watched is None:
             return False
         previous, watched.head = watched.head, head
-        if head is None or head.epoch != ledger.epoch or head.seq > ledger.seq:
+        if head is None or head.epoch != ledger.epoch:
             return True
         if head.seq == ledger.seq:
             if monotonic() - watched.confirmed_at > CONFIRM_S:
-                await self._ranks.confirm_head(board, ledger)
+                status, _ = await self._ranks.confirm_head(board, ledger)
+                if status != "confirmed":
+                    return True
                 watched.confirmed_at = monotonic()
             if board in self._suspects:
                 self._trust(board)
@@ -200,36 +239,47 @@ class Repair:
         """
         while True:
             head = await self._ranks.read_head(board)
-            ledger = (await self._ledger.read_heads([board])).get(board)
-            if ledger is None:
+            witness = self._witness(board, head)
+            found = (await self._ledger.read_heads({board: witness.seq if witness else 0})).get(board)
+            if found is None:
                 raise NotFound(f"there is no board {board!r}")
-            if head is None or head.epoch != ledger.epoch:
-                await self.rebuild(board)
-            elif head.seq > ledger.seq:
+            ledger, asked_at = found
+            if is_lost(witness, ledger, asked_at):
+                log.warning("ledger_went_back", board=board, witness=str(witness), ledger=str(ledger))
                 await self._ledger.renew_epoch(board, ledger.epoch)
-            elif ledger.seq - head.seq > REPLAY_LAG_MAX:
-                await self.rebuild(board)
+            elif head is None or head.epoch != ledger.epoch or ledger.seq - head.seq > REPLAY_LAG_MAX:
+                if not await self._rebuild_alone(board):
+                    raise RanksUnavailable(f"another server rebuilds the ranking of {board!r}")
             elif head.seq < ledger.seq:
-                await self._replay(board, ledger.epoch, after=head.seq, through=ledger.seq)
-            else:
-                await self._ranks.confirm_head(board, ledger)
+                await self._replay(board, ledger.epoch, after=head, through=ledger.seq)
+            elif (await self._ranks.confirm_head(board, ledger))[0] == "confirmed":
                 return
 
-    async def replay(self, board: str, epoch: str, *, after: int, through: int) -> None:
-        """Apply the ledger's events in (after, through], if they are few enough to wait for."""
-        if through - after <= INLINE_LAG_MAX:
-            await self._replay(board, epoch, after=after, through=through)
+    async def replay(self, board: str, epoch: str, *, through: int) -> None:
+        """Apply the ledger's events up to a seq, if they are few enough to wait for."""
+        head = await self._ranks.read_head(board)
+        if head is not None and head.epoch == epoch and through - head.seq <= INLINE_LAG_MAX:
+            await self._replay(board, epoch, after=head, through=through)
 
-    async def _replay(self, board: str, epoch: str, *, after: int, through: int) -> None:
+    async def _replay(self, board: str, epoch: str, *, after: Head, through: int) -> None:
         self._metrics.repairs.labels("replay").inc()
-        while after < through:
-            events = await self._ledger.read_events(board, after=after, limit=min(REPLAY_EVENTS, through - after))
+        seq, at = after.seq, after.at
+        while seq < through:
+            events = await self._ledger.read_events(board, after=seq, limit=min(REPLAY_EVENTS, through - seq))
             if not events:
                 return
-            applied = await self._ranks.apply_events(board, epoch, events)
+            applied = await self._ranks.apply_events(board, epoch, events, previous_at=at)
             if applied.status != "applied":
                 return  # someone replaced the ranking meanwhile; whoever asked looks again
-            after = max(events[-1].seq, applied.head_seq)
+            seq, at = events[-1].seq, format_time(events[-1].at)
+
+    async def _rebuild_alone(self, board: str) -> bool:
+        """Rebuild, unless another server is at it: it will be done soon, and twice is twice the load."""
+        if not await self._ranks.claim_rebuild(board, self._name):
+            return False
+        await self.rebuild(board)
+        await self._ranks.release_rebuild(board)
+        return True
 
     async def rebuild(self, board: str) -> None:
         """Build the ranking anew beside the present one and swap it in, never going back behind it.
@@ -238,23 +288,34 @@ class Repair:
         :raises Unavailable, RanksUnavailable: if either store does not answer, or the swap kept losing its race.
         """
         self._metrics.repairs.labels("rebuild").inc()
+        started = monotonic()
         key = rebuilt_key(board)
         size = 0
         try:
-            async with self._ledger.stream_totals(board) as (position, slices):
+            async with self._ledger.stream_totals(board) as (head, slices):
+                claimed_at = started
                 async for scores in slices:
+                    if monotonic() - claimed_at > REBUILD_CLAIM_S / 3:
+                        await self._ranks.claim_rebuild(board, self._name)
+                        claimed_at = monotonic()
                     size += await self._ranks.load_entries(key, scores)
             for _ in range(SWAP_ATTEMPTS):
-                status, _ = await self._ranks.swap_board(board, key, position, size=size)
+                status, _ = await self._ranks.swap_board(board, key, head, size=size)
                 if status == "swapped":
-                    log.info("ranking_rebuilt", board=board, seq=position.seq, players=size)
+                    seconds = round(monotonic() - started, 3)
+                    log.info("ranking_rebuilt", board=board, seq=head.seq, players=size, seconds=seconds)
                     return
                 if status == "partial":
                     raise RanksUnavailable(f"the new ranking of {board!r} lost entries; is Redis evicting keys?")
-                while events := await self._ledger.read_events(board, after=position.seq, limit=REPLAY_EVENTS):
+                while events := await self._ledger.read_events(board, after=head.seq, limit=REPLAY_EVENTS):
                     latest = {event.user_id: event.score for event in events}
                     size += await self._ranks.load_entries(key, latest.items())
-                    position = Position(position.epoch, events[-1].seq)
+                    head = Head(head.epoch, events[-1].seq, format_time(events[-1].at))
         finally:
             await self._ranks.drop(key)
         raise RanksUnavailable(f"the ranking of {board!r} moved on during {SWAP_ATTEMPTS} tries to replace it")
+
+
+def is_lost(witness: Head | None, ledger: Head, asked_at: str | None) -> bool:
+    """Whether an event that was seen is not in the ledger any more. :param asked_at: time of the one at its seq."""
+    return witness is not None and witness.epoch == ledger.epoch and witness.at != asked_at

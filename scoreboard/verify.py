@@ -72,7 +72,7 @@ async def _verify_ranks(ledger: Ledger, ranks: Ranks, board: str) -> list[Differ
                 return []  # never used: there is nothing to rank
             return [Difference(board, "ranking lags", f"it is at {head}, the ledger at {position}")]
         await asyncio.sleep(POLL_S)
-    actual = await ranks.read_all(board)
+    actual = {user: score async for part in ranks.read_slices(board) for user, score in part}
     suspects = [user for user in expected.keys() | actual.keys() if expected.get(user) != actual.get(user)]
     found: list[Difference] = []
     for start in range(0, len(suspects), SUSPECTS_AT_ONCE):

@@ -17,9 +17,9 @@ import msgspec
 import structlog
 
 from scoreboard.errors import NotFound, Overloaded, RanksUnavailable, ScoreboardError, Unavailable
-from scoreboard.ledger import WRITE_POOL_MAX, BatchRefused, Ledger
+from scoreboard.ledger import WRITE_POOL_MAX, BatchRefused, Ledger, RolledBack
 from scoreboard.metrics import Metrics
-from scoreboard.model import Event, Position, RankChange, Ruling, Submission
+from scoreboard.model import Event, Head, RankChange, Ruling, Submission, format_time
 from scoreboard.ranks import Applied, Ranks
 from scoreboard.repair import Repair
 
@@ -27,11 +27,15 @@ BATCH_MAX = 256
 """Submissions in one transaction. Throughput is flat beyond it; a larger batch only holds the board's lock longer."""
 QUEUE_MAX = 10_000
 """Submissions waiting for the ledger, over all boards; beyond it they are refused at once."""
-UNRANKED_BATCHES_MAX = 8
+UNRANKED_BATCHES_MAX = 32
 """Committed batches of one board that may wait for the ranks before its next transaction waits too."""
+WAIT_REFUSE_S = 0.5
+"""While a board's oldest waiting submission has waited this long, more come in than go out: new ones are refused."""
+WAIT_MAX_S = 1.0
+"""A submission that the ledger did not take in this time is answered 503: nothing was recorded."""
 LANE_IDLE_S = 1.0
-SINGLE_ATTEMPTS = 3
-"""Tries of a lone submission whose key races with another board's."""
+ATTEMPTS = 3
+"""Tries of a batch that lost against another transaction, and of a lone submission that fails by itself."""
 
 
 log = structlog.get_logger(__name__)
@@ -50,11 +54,12 @@ class Receipt(msgspec.Struct, frozen=True):
 class _Pending:
     """A submission that waits, with the repeats of it (same key, same body) that came meanwhile."""
 
-    __slots__ = ("repeats", "result", "submission")
+    __slots__ = ("arrived_at", "repeats", "result", "submission")
 
-    def __init__(self, submission: Submission, result: "asyncio.Future[Receipt]") -> None:
+    def __init__(self, submission: Submission, result: "asyncio.Future[Receipt]", arrived_at: float) -> None:
         self.submission = submission
         self.result = result
+        self.arrived_at = arrived_at
         self.repeats: list[asyncio.Future[Receipt]] = []
 
     def succeed(self, ruling: Ruling, change: RankChange | None) -> None:
@@ -79,7 +84,7 @@ def _set(future: "asyncio.Future[Receipt]", receipt: Receipt) -> None:
 class Writer:
     """The one way in for submissions.
 
-    :param on_answer: called with board and position just before their submitters are told.
+    :param on_answer: called with board and head just before their submitters are told.
     """
 
     def __init__(
@@ -88,7 +93,7 @@ class Writer:
         ranks: Ranks,
         repair: Repair,
         metrics: Metrics,
-        on_answer: Callable[[str, Position], None],
+        on_answer: Callable[[str, Head], None],
     ) -> None:
         self._ledger = ledger
         self._ranks = ranks
@@ -106,12 +111,13 @@ class Writer:
         """Record one submission; returns when it is committed, and ranked if the ranking is up.
 
         :raises NotFound: if there is no such board.
-        :raises Overloaded: if QUEUE_MAX submissions wait already.
+        :raises Overloaded: if too many submissions wait already, or this one waited too long; nothing was recorded.
         :raises Unavailable: if the outcome is unknown; repeating with the same key is safe. Or the server is ending.
         """
         if self._closing:
             raise Unavailable("the server is ending")
         if self._queued >= QUEUE_MAX:
+            self._metrics.overloaded.inc()
             raise Overloaded(f"{QUEUE_MAX} submissions wait already")
         lane = self._lanes.get(submission.board)
         if lane is None:
@@ -142,6 +148,7 @@ class _Lane:
         self._waiting: deque[_Pending] = deque()
         self._by_key: dict[tuple[str, str], _Pending] = {}
         self._arrived = asyncio.Event()
+        self._expiry: asyncio.TimerHandle | None = None
         self._committed: asyncio.Queue[tuple[list[_Pending], list[Ruling]] | None] = asyncio.Queue(UNRANKED_BATCHES_MAX)
         for stage in (self._write_batches, self._rank_batches):
             task = self._loop.create_task(stage(), name=f"{stage.__name__.strip('_')}:{board}")
@@ -149,9 +156,13 @@ class _Lane:
             task.add_done_callback(writer._tasks.discard)
 
     async def add(self, submission: Submission) -> Receipt:
+        now = self._loop.time()
+        if self._waiting and now - self._waiting[0].arrived_at > WAIT_REFUSE_S:
+            self._writer._metrics.overloaded.inc()
+            raise Overloaded(f"{len(self._waiting)} submissions to board {self._board!r} wait already")
         self._writer._queued += 1
         future: asyncio.Future[Receipt] = self._loop.create_future()
-        pending = _Pending(submission, future)
+        pending = _Pending(submission, future, now)
         if submission.key is not None:
             twin = self._by_key.get((submission.user_id, submission.key))
             if twin is not None and twin.submission == submission:
@@ -161,7 +172,21 @@ class _Lane:
                 self._by_key[submission.user_id, submission.key] = pending
         self._waiting.append(pending)
         self._arrived.set()
+        if self._expiry is None:
+            self._expiry = self._loop.call_at(now + WAIT_MAX_S, self._expire)
         return await future
+
+    def _expire(self) -> None:
+        """Answer those who have waited WAIT_MAX_S, and come back for the next."""
+        self._expiry = None
+        while self._waiting:
+            due_at = self._waiting[0].arrived_at + WAIT_MAX_S
+            if due_at > self._loop.time():
+                self._expiry = self._loop.call_at(due_at, self._expire)
+                return
+            pending = self._pop()
+            self._writer._metrics.overloaded.inc()
+            self._fail(pending, Overloaded(f"board {self._board!r} took nothing for {WAIT_MAX_S} s"))
 
     def wake(self) -> None:
         """Look again whether there is something to do, or a reason to end."""
@@ -178,10 +203,16 @@ class _Lane:
                 if key in keys:
                     break
                 keys.add(key)
-                # From here on the ledger decides: a later repeat must ask it again.
-                self._by_key.pop(key, None)
-            batch.append(self._waiting.popleft())
+            batch.append(self._pop())
         return batch
+
+    def _pop(self) -> _Pending:
+        """The next that waits. From here on the ledger decides: a later repeat must ask it again."""
+        pending = self._waiting.popleft()
+        submission = pending.submission
+        if submission.key is not None and self._by_key.get((submission.user_id, submission.key)) is pending:
+            del self._by_key[submission.user_id, submission.key]
+        return pending
 
     async def _write_batches(self) -> None:
         # What arrives in one turn of the event loop is waiting when this task is woken, and shares a batch.
@@ -226,13 +257,23 @@ class _Lane:
         metrics.batch_size.observe(len(batch))
         started = perf_counter()
         try:
-            async with self._writer._transactions:
-                rulings = await self._writer._ledger.submit_scores(self._board, [p.submission for p in batch])
+            rulings = await self._record([pending.submission for pending in batch])
         except BatchRefused:
             await self._write_singly(batch)
         else:
             metrics.ledger_seconds.observe(perf_counter() - started)
             await self._committed.put((batch, rulings))
+
+    async def _record(self, submissions: list[Submission]) -> list[Ruling]:
+        """One transaction, again when it lost against another one: nothing was recorded then."""
+        for _ in range(ATTEMPTS - 1):
+            try:
+                async with self._writer._transactions:
+                    return await self._writer._ledger.submit_scores(self._board, submissions)
+            except RolledBack:
+                self._writer._metrics.rolled_back.inc()
+        async with self._writer._transactions:
+            return await self._writer._ledger.submit_scores(self._board, submissions)
 
     async def _write_singly(self, batch: list[_Pending]) -> None:
         """Repeat a batch that one submission made fail, each in its own transaction, in order."""
@@ -245,13 +286,14 @@ class _Lane:
                 await self._committed.put(([pending], rulings))
 
     async def _submit_alone(self, submission: Submission) -> list[Ruling]:
-        for _ in range(SINGLE_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             try:
-                async with self._writer._transactions:
-                    return await self._writer._ledger.submit_scores(self._board, [submission])
+                return await self._record([submission])
             except BatchRefused as exc:
                 refusal = exc
-        raise Unavailable(f"the submission of {submission.user_id!r} collides with others") from refusal
+        # A key that races with another board's is a replay at the second try; this is something else.
+        log.error("submission_refused", board=self._board, user=submission.user_id, error=str(refusal))
+        raise Unavailable(f"the submission of {submission.user_id!r} can't be recorded now") from refusal
 
     async def _rank_batches(self) -> None:
         while (committed := await self._committed.get()) is not None:
@@ -262,7 +304,9 @@ class _Lane:
             except Exception:  # committed is committed: the answer never depends on the ranks
                 log.exception("ranking_failed", board=self._board)
                 self._writer._repair.suspect(self._board)
-            self._writer._on_answer(self._board, Position(rulings[0].epoch, max(ruling.seq for ruling in rulings)))
+            last = max(rulings, key=lambda ruling: ruling.seq)
+            if last.seq:
+                self._writer._on_answer(self._board, Head(last.epoch, last.seq, format_time(last.at)))
             for pending, ruling in zip(batch, rulings, strict=True):
                 self._succeed(pending, ruling, changes.get(ruling.seq))
 
@@ -279,7 +323,8 @@ class _Lane:
         started = perf_counter()
         try:
             if events:
-                applied = await self._apply(rulings[0].epoch, events)
+                previous_at = rulings[0].previous_at
+                applied = await self._apply(rulings[0].epoch, events, format_time(previous_at) if previous_at else "")
                 if applied.status != "applied":
                     self._writer._repair.suspect(self._board)
                     return {}
@@ -307,10 +352,10 @@ class _Lane:
             if standing is not None
         }
 
-    async def _apply(self, epoch: str, events: list[Event]) -> Applied:
-        applied = await self._writer._ranks.apply_events(self._board, epoch, events)
+    async def _apply(self, epoch: str, events: list[Event], previous_at: str) -> Applied:
+        applied = await self._writer._ranks.apply_events(self._board, epoch, events, previous_at=previous_at)
         if applied.status == "gap":
             # Another server committed before us and is still on its way, or never will be: do its part too.
-            await self._writer._repair.replay(self._board, epoch, after=applied.head_seq, through=events[0].seq - 1)
-            applied = await self._writer._ranks.apply_events(self._board, epoch, events)
+            await self._writer._repair.replay(self._board, epoch, through=events[0].seq - 1)
+            applied = await self._writer._ranks.apply_events(self._board, epoch, events, previous_at=previous_at)
         return applied

@@ -1,20 +1,28 @@
 -- Marks a board's head as equal to the ledger's, if it is.
 --
--- KEYS[1] head   hash        epoch, seq, verified_at (seconds, this server's clock)
+-- KEYS[1] head   hash        epoch, seq, at, size (entries of all), verified_at (seconds, this server's clock)
+-- KEYS[2] all    sorted set  user id -> negated score
 -- ARGV[1] epoch of the ledger
 -- ARGV[2] seq of the ledger, read before this call
+-- ARGV[3] time of the ledger's event at that seq, '' for none
 -- Returns {status, head seq}:
---   confirmed  the head has the epoch and is at the seq, or beyond it because more was applied since
+--   confirmed  the head has the epoch and is at that event, or beyond it because more was applied since
 --   behind     the head has the epoch and a smaller seq: nothing written
---   cold       no head, or one of another epoch: nothing written
-local head_key, epoch, seq = KEYS[1], ARGV[1], tonumber(ARGV[2])
+--   cold       no head, one of another epoch, or the ranking lost entries: nothing written
+--   diverged   the head is at another event of that seq: nothing written
+local head_key, all_key = KEYS[1], KEYS[2]
+local epoch, seq, at = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 
-local head = redis.call('HMGET', head_key, 'epoch', 'seq')
-if head[1] ~= epoch or not head[2] then
+local head = redis.call('HMGET', head_key, 'epoch', 'seq', 'at', 'size')
+if head[1] ~= epoch or not head[4] or tonumber(head[4]) ~= redis.call('ZCARD', all_key) then
     return {'cold', head[2] or '0'}
 end
-if tonumber(head[2]) < seq then
+local head_seq = tonumber(head[2])
+if head_seq < seq then
     return {'behind', head[2]}
+end
+if head_seq == seq and head[3] ~= at then
+    return {'diverged', head[2]}
 end
 redis.call('HSET', head_key, 'verified_at', redis.call('TIME')[1])
 return {'confirmed', head[2]}

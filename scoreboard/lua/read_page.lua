@@ -1,6 +1,6 @@
 -- Reads a page of one board with its position, all at one moment.
 --
--- KEYS[1] head   hash        epoch, seq, verified_at (seconds, this server's clock)
+-- KEYS[1] head   hash        epoch, seq, at, size (entries of all), verified_at (seconds, this server's clock)
 -- KEYS[2] all    sorted set  user id -> negated score
 -- ARGV[1] limit
 -- ARGV[2] offset (0-based), used when ARGV[4] is empty
@@ -9,12 +9,13 @@
 -- Returns {status, epoch, seq, total, age in seconds since verified, offset, rank of the first entry, entries};
 -- entries holds user id and negated score in turn:
 --   ok    as asked
---   cold  no head: '', '0', 0, 0, 0, 0, empty
+--   cold  no head, or the ranking lost entries: '', '0', 0, 0, 0, 0, empty
 local head_key, all_key = KEYS[1], KEYS[2]
 local limit, offset, after_score, after_user = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 
-local head = redis.call('HMGET', head_key, 'epoch', 'seq', 'verified_at')
-if not head[1] or not head[2] or not head[3] then
+local head = redis.call('HMGET', head_key, 'epoch', 'seq', 'verified_at', 'size')
+local total = redis.call('ZCARD', all_key)
+if not head[4] or tonumber(head[4]) ~= total then
     return {'cold', '', '0', 0, 0, 0, 0, {}}
 end
 
@@ -50,4 +51,4 @@ local first_rank = 0
 if #entries > 0 then
     first_rank = redis.call('ZCOUNT', all_key, '-inf', '(' .. entries[2]) + 1
 end
-return {'ok', head[1], head[2], redis.call('ZCARD', all_key), age, offset, first_rank, entries}
+return {'ok', head[1], head[2], total, age, offset, first_rank, entries}

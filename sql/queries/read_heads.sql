@@ -1,7 +1,8 @@
--- Reads where the ledgers of some boards stand.
--- Params: $1 boards text[]
--- Returns: many (board_id text, epoch text, seq int8)
-SELECT board_id, epoch, seq
-FROM boards
-WHERE board_id = ANY ($1::text[])
-ORDER BY board_id
+-- Reads where the ledgers of some boards stand, and when one event of each was.
+-- Params: $1 boards text[], $2 seqs int8[] (one a board)
+-- Returns: many (board_id text, epoch text, seq int8, last_at timestamptz, asked_at timestamptz)
+SELECT b.board_id, b.epoch, b.seq, b.last_at, l.at AS asked_at
+FROM unnest($1::text[], $2::int8[]) AS asked (board_id, seq)
+JOIN boards b ON b.board_id = asked.board_id COLLATE "C"
+LEFT JOIN ledger l ON l.board_id = b.board_id AND l.seq = asked.seq
+ORDER BY b.board_id

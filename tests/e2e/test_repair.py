@@ -323,7 +323,8 @@ def test_ledger_restored_to_an_older_state_gets_a_new_epoch(stores: Stores, serv
             """
             WITH cut AS (DELETE FROM ledger WHERE board_id = 'global' AND seq > 3),
                  back AS (UPDATE totals SET score = 30, reached_seq = 3, submissions = 3 WHERE board_id = 'global')
-            UPDATE boards SET seq = 3 WHERE board_id = 'global'
+            UPDATE boards SET seq = 3, last_at = (SELECT at FROM ledger WHERE board_id = 'global' AND seq = 3)
+            WHERE board_id = 'global'
             """
         )
         stream.wait_for(lambda s: s.of("reset"), within_s=8)

@@ -32,7 +32,7 @@ HOT = {
     "read_scores_at": ["global", ["user1", "user2"], 150_000],
     "list_actions": ["global", 100],
     "read_board": ["global"],
-    "read_heads": [["global"]],
+    "read_heads": [["global"], [150_000]],
 }
 
 

@@ -7,13 +7,14 @@ import orjson
 import pytest
 
 from scoreboard.errors import RanksUnavailable
-from scoreboard.model import SCORE_MAX, Event, Position, RankChange
+from scoreboard.model import SCORE_MAX, Event, Head, RankChange, format_time
 from scoreboard.ranks import Ranks, channel, rebuilt_key
 from tests.harness import Stores, wait_until
 
 Run = Callable[..., object]
 AT = datetime(2026, 11, 23, tzinfo=UTC)
-EMPTY = Position("e1", 0)
+TIME = format_time(AT)
+EMPTY = Head("e1", 0, "")
 
 
 def event(seq: int, user: str, score: int, points: int = 10) -> Event:
@@ -33,37 +34,41 @@ def page(run: Run, ranks: Ranks, **wanted: object) -> list[tuple[int, str, int]]
 
 
 def test_without_a_head_everything_is_cold(run: Run, ranks: Ranks) -> None:
-    assert run(ranks.apply_events("global", "e1", [event(1, "a", 10)])).status == "cold"
+    assert run(ranks.apply_events("global", "e1", [event(1, "a", 10)], previous_at="")).status == "cold"
     assert run(ranks.read_page("global", offset=0, limit=1)) is None
     assert run(ranks.read_users("global", ["a"])) is None
     assert run(ranks.confirm_head("global", EMPTY)) == ("cold", 0)
 
 
 def test_another_epoch_is_cold_and_changes_nothing(run: Run, started: Ranks) -> None:
-    assert run(started.apply_events("global", "e2", [event(1, "a", 10)])).status == "cold"
+    assert run(started.apply_events("global", "e2", [event(1, "a", 10)], previous_at="")).status == "cold"
     assert run(started.read_head("global")) == EMPTY
 
 
 def test_events_are_applied_once_whoever_repeats_them(run: Run, started: Ranks) -> None:
     batch = [event(1, "a", 10), event(2, "b", 20), event(3, "a", 30)]
-    first = run(started.apply_events("global", "e1", batch))
+    first = run(started.apply_events("global", "e1", batch, previous_at=""))
     assert first.changes == [RankChange(1, None), RankChange(1, None), RankChange(1, 2)]
-    again = run(started.apply_events("global", "e1", batch))
+    again = run(started.apply_events("global", "e1", batch, previous_at=""))
     assert (again.status, again.head_seq, again.changes) == ("applied", 3, [None, None, None])
-    overlap = run(started.apply_events("global", "e1", [event(3, "a", 30), event(4, "b", 40)]))
+    overlap = run(started.apply_events("global", "e1", [event(3, "a", 30), event(4, "b", 40)], previous_at=TIME))
     assert overlap.changes == [None, RankChange(1, 2)]
     assert page(run, started) == [(1, "b", 40), (2, "a", 30)]
 
 
 def test_a_gap_changes_nothing(run: Run, started: Ranks) -> None:
-    applied = run(started.apply_events("global", "e1", [event(2, "a", 10)]))
+    applied = run(started.apply_events("global", "e1", [event(2, "a", 10)], previous_at=TIME))
     assert (applied.status, applied.head_seq) == ("gap", 0)
     assert page(run, started) == []
 
 
 def test_ties_share_a_rank_and_order_by_bytes(run: Run, started: Ranks) -> None:
     scores = {"b": 50, "a": 50, "Z": 30, "ä": 30, "c": 10}
-    run(started.apply_events("global", "e1", [event(i, u, s) for i, (u, s) in enumerate(scores.items(), 1)]))
+    run(
+        started.apply_events(
+            "global", "e1", [event(i, u, s) for i, (u, s) in enumerate(scores.items(), 1)], previous_at=""
+        )
+    )
     assert page(run, started) == [(1, "a", 50), (1, "b", 50), (3, "Z", 30), (3, "ä", 30), (5, "c", 10)]
     assert page(run, started, offset=1, limit=3) == [(1, "b", 50), (3, "Z", 30), (3, "ä", 30)]
     assert page(run, started, offset=99) == []
@@ -72,7 +77,7 @@ def test_ties_share_a_rank_and_order_by_bytes(run: Run, started: Ranks) -> None:
 @pytest.mark.parametrize("users", [5, 127, 128, 129, 300])
 def test_a_cursor_finds_its_place_among_ties_on_both_encodings(run: Run, started: Ranks, users: int) -> None:
     names = sorted(f"user{i:03d}" for i in range(users))
-    run(started.apply_events("global", "e1", [event(i, user, 7) for i, user in enumerate(names, 1)]))
+    run(started.apply_events("global", "e1", [event(i, user, 7) for i, user in enumerate(names, 1)], previous_at=""))
     for index in (0, users // 2, users - 1):
         found = page(run, started, after=(7, names[index]), limit=2)
         assert [user for _, user, _ in found] == names[index + 1 : index + 3]
@@ -83,15 +88,15 @@ def test_a_cursor_finds_its_place_among_ties_on_both_encodings(run: Run, started
 
 @pytest.mark.parametrize("score", [0, -1, 1, SCORE_MAX, -SCORE_MAX, SCORE_MAX - 1, 10**15 + 1])
 def test_scores_are_exact_at_every_size(run: Run, started: Ranks, score: int) -> None:
-    run(started.apply_events("global", "e1", [event(1, "a", score), event(2, "b", score)]))
+    run(started.apply_events("global", "e1", [event(1, "a", score), event(2, "b", score)], previous_at=""))
     assert page(run, started) == [(1, "a", score), (1, "b", score)]
     standing = run(started.read_users("global", ["b"])).standings[0]
     assert (standing.score, standing.rank, standing.below) == (score, 1, 0)
-    assert run(started.read_all("global")) == {"a": score, "b": score}
+    assert page(run, started) == [(1, "a", score), (1, "b", score)]
 
 
 def test_users_are_read_in_the_order_asked(run: Run, started: Ranks) -> None:
-    run(started.apply_events("global", "e1", [event(1, "a", 10), event(2, "b", 20)]))
+    run(started.apply_events("global", "e1", [event(1, "a", 10), event(2, "b", 20)], previous_at=""))
     aged = run(started.read_users("global", ["x", "a", "b"]))
     assert [s and (s.score, s.rank, s.below) for s in aged.standings] == [None, (10, 2, 0), (20, 1, 1)]
 
@@ -100,7 +105,7 @@ def test_one_message_tells_all(run: Run, started: Ranks, stores: Stores) -> None
     with stores.redis() as client, client.pubsub() as pubsub:
         pubsub.subscribe(channel("global"))
         wait_until(lambda: pubsub.get_message(timeout=0.1), what="the confirmation")
-        run(started.apply_events("global", "e1", [event(1, 'a"\\', 10), event(2, "b", 20)]))
+        run(started.apply_events("global", "e1", [event(1, 'a"\\', 10), event(2, "b", 20)], previous_at=""))
         message = wait_until(lambda: pubsub.get_message(timeout=0.1), what="the message")
     told = orjson.loads(message["data"])
     assert (told["epoch"], told["first"], told["seq"], told["total"]) == ("e1", 1, 2, 2)
@@ -109,26 +114,65 @@ def test_one_message_tells_all(run: Run, started: Ranks, stores: Stores) -> None
 
 
 def test_a_head_is_confirmed_only_when_it_has_caught_up(run: Run, started: Ranks) -> None:
-    assert run(started.confirm_head("global", Position("e1", 0))) == ("confirmed", 0)
-    assert run(started.confirm_head("global", Position("e1", 1))) == ("behind", 0)
-    assert run(started.confirm_head("global", Position("e2", 0))) == ("cold", 0)
+    assert run(started.confirm_head("global", Head("e1", 0, ""))) == ("confirmed", 0)
+    assert run(started.confirm_head("global", Head("e1", 1, TIME))) == ("behind", 0)
+    assert run(started.confirm_head("global", Head("e2", 0, ""))) == ("cold", 0)
 
 
 def test_a_swap_never_goes_back(run: Run, started: Ranks) -> None:
-    run(started.apply_events("global", "e1", [event(1, "a", 10), event(2, "b", 20)]))
+    run(started.apply_events("global", "e1", [event(1, "a", 10), event(2, "b", 20)], previous_at=""))
     key = rebuilt_key("global")
     run(started.load_entries(key, [("a", 10)]))
-    assert run(started.swap_board("global", key, Position("e1", 1), size=1)) == ("kept", 2)
+    assert run(started.swap_board("global", key, Head("e1", 1, TIME), size=1)) == ("kept", 2)
     run(started.load_entries(key, [("b", 20)]))
-    assert run(started.swap_board("global", key, Position("e1", 2), size=2)) == ("swapped", 2)
+    assert run(started.swap_board("global", key, Head("e1", 2, TIME), size=2)) == ("swapped", 2)
     assert page(run, started) == [(1, "b", 20), (2, "a", 10)]
 
 
 def test_a_swap_refuses_a_ranking_that_lost_entries(run: Run, started: Ranks) -> None:
     key = rebuilt_key("global")
     run(started.load_entries(key, [("a", 10)]))
-    assert run(started.swap_board("global", key, Position("e1", 2), size=2)) == ("partial", 0)
+    assert run(started.swap_board("global", key, Head("e1", 2, TIME), size=2)) == ("partial", 0)
     assert run(started.read_head("global")) == EMPTY
+
+
+def test_events_of_another_history_are_not_applied(run: Run, started: Ranks) -> None:
+    run(started.apply_events("global", "e1", [event(1, "a", 10), event(2, "b", 20)], previous_at=""))
+    later = format_time(datetime(2026, 11, 24, tzinfo=UTC))
+    assert run(started.apply_events("global", "e1", [event(3, "a", 20)], previous_at=later)).status == "diverged"
+    other = Event(2, "b", "win", 10, 20, datetime(2026, 11, 24, tzinfo=UTC))
+    assert run(started.apply_events("global", "e1", [other, event(3, "a", 20)], previous_at=TIME)).status == "diverged"
+    assert run(started.confirm_head("global", Head("e1", 2, later))) == ("diverged", 2)
+    assert page(run, started) == [(1, "b", 20), (2, "a", 10)]
+
+
+def test_a_ranking_that_lost_entries_is_cold(run: Run, started: Ranks, stores: Stores) -> None:
+    """Evicted for want of memory, or deleted by hand, while the head is still there."""
+    run(started.apply_events("global", "e1", [event(1, "a", 10), event(2, "b", 20)], previous_at=""))
+    with stores.redis() as client:
+        client.zrem("sb:{global}:all", "a")
+    assert run(started.read_head("global")) is None
+    assert run(started.read_page("global", offset=0, limit=10)) is None
+    assert run(started.read_users("global", ["b"])) is None
+    assert run(started.confirm_head("global", Head("e1", 2, TIME))) == ("cold", 2)
+    assert run(started.apply_events("global", "e1", [event(3, "a", 20)], previous_at=TIME)).status == "cold"
+    assert run(started.swap_board("global", rebuilt_key("global"), EMPTY, size=0)) == ("swapped", 0)
+
+
+def test_slices_hold_every_entry_in_order(run: Run, started: Ranks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scoreboard.ranks.SLICE_ENTRIES", 2)
+    run(started.apply_events("global", "e1", [event(i, f"u{i}", -i) for i in range(1, 6)], previous_at=""))
+
+    async def read() -> list[list[tuple[str, int]]]:
+        return [part async for part in started.read_slices("global")]
+
+    assert run(read()) == [[("u1", -1), ("u2", -2)], [("u3", -3), ("u4", -4)], [("u5", -5)]]
+
+
+def test_a_rebuild_is_claimed_by_one(run: Run, ranks: Ranks) -> None:
+    assert [run(ranks.claim_rebuild("global", who)) for who in "aab"] == [True, True, False]
+    run(ranks.release_rebuild("global"))
+    assert run(ranks.claim_rebuild("global", "b"))
 
 
 def test_rates_admit_a_burst_and_then_one_by_one(run: Run, ranks: Ranks) -> None:
@@ -141,7 +185,7 @@ def test_rates_admit_a_burst_and_then_one_by_one(run: Run, ranks: Ranks) -> None
 def test_scripts_survive_a_script_flush(run: Run, started: Ranks, stores: Stores) -> None:
     with stores.redis() as client:
         client.script_flush()
-    assert run(started.apply_events("global", "e1", [event(1, "a", 10)])).status == "applied"
+    assert run(started.apply_events("global", "e1", [event(1, "a", 10)], previous_at="")).status == "applied"
 
 
 def test_a_server_that_is_away_is_said_to_be(run: Run) -> None:

@@ -25,7 +25,7 @@ from scoreboard.board_log import BoardLog
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
 from scoreboard.migrations import migrate
-from scoreboard.model import Action, Board, Event, Page, Position, Submission
+from scoreboard.model import Action, Board, Event, Page, Position, Submission, format_time
 from scoreboard.ranks import Ranks, board_keys, channel
 from scoreboard.repair import Repair
 from tests.harness import DEADLINE_S, Stores
@@ -106,7 +106,9 @@ class Machine(RuleBasedStateMachine):
         """Late, twice, out of order, all the same."""
         events = data.draw(st.sampled_from(self.batches))
         head = self.head()
-        applied = self.parts.run(self.parts.ranks.apply_events(self.board, self.epoch, events))
+        applied = self.parts.run(
+            self.parts.ranks.apply_events(self.board, self.epoch, events, previous_at=self.at(events))
+        )
         if head is None:
             assert applied.status == "cold"
         elif events[0].seq > head + 1:
@@ -123,7 +125,8 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.batches)
     @rule()
     def deliver_the_last_batch(self) -> None:
-        self.parts.run(self.parts.ranks.apply_events(self.board, self.epoch, self.batches[-1]))
+        events = self.batches[-1]
+        self.parts.run(self.parts.ranks.apply_events(self.board, self.epoch, events, previous_at=self.at(events)))
 
     @rule()
     def lose_redis(self) -> None:
@@ -176,6 +179,11 @@ class Machine(RuleBasedStateMachine):
     def the_ledgers_own_order_is_the_same(self) -> None:
         page = self.parts.run(self.parts.ledger.read_page(self.board, offset=0, limit=100))
         assert [(e.rank, e.user_id, e.score) for e in page.entries] == self.model.ranking(len(self.model.ledger))
+
+    def at(self, events: list[Event]) -> str:
+        """When the event before some was."""
+        earlier = [event for batch in self.batches for event in batch if event.seq == events[0].seq - 1]
+        return format_time(earlier[0].at) if earlier else ""
 
     def head(self) -> int | None:
         position = self.parts.run(self.parts.ranks.read_head(self.board))

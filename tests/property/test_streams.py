@@ -51,7 +51,7 @@ def message(model: Model, first: int, last: int) -> frames.Message:
         event = Event(seq, user, action, POINTS[action], model.score(user, seq), AT)
         events.append(encode_event(event)[:-1] + b',"rank":1,"previousRank":null}')
     top = [part for _, user, score in model.ranking(last)[:10] for part in (user, str(-score))]
-    told = {"epoch": "e1", "first": first, "seq": last, "total": len(model.ranking(last)), "top": top}
+    told = {"epoch": "e1", "first": first, "seq": last, "at": "", "total": len(model.ranking(last)), "top": top}
     return frames.parse_message(orjson.dumps(told)[:-1] + b',"events":[' + b",".join(events) + b"]}")
 
 
@@ -155,7 +155,7 @@ def test_a_log_takes_in_every_event_once_or_says_that_one_is_missing(
         due = log.encode_since(0, SCORES)
         assert due is not None
         assert [frame.data["seq"] for frame in parse(due[0])] == list(range(1, log.seq + 1))
-    assert not log.accept(frames.Message("another", log.seq + 1, log.seq + 1, 0, [], []))
+    assert not log.accept(frames.Message("another", log.seq + 1, log.seq + 1, "", 0, [], []))
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(-5, 5)), min_size=1, max_size=30))
