@@ -41,7 +41,7 @@ STATEMENT_TIMEOUT_S = 5.0
 SERVER_GRACE_S = 1.0
 """The server ends a statement this long after we gave it up, if our cancel request did not reach it."""
 IDLE_TRANSACTION_S = 60
-TRANSACTION_S = 15
+TRANSACTION_S = 8
 """A submission whose transaction the server still holds open after so long was cut off in the middle of its message.
 PostgreSQL 17 and newer end it; older ones notice a lost peer after KEEPALIVE_S, and a silent one not at all."""
 KEEPALIVE_S = 5
