@@ -20,8 +20,9 @@ from scoreboard.config import Config
 from scoreboard.embedded import DataDir, EmbeddedStores
 from scoreboard.errors import StartupError, Unavailable
 from scoreboard.feed import Feed
+from scoreboard.files import bound_connections, raise_file_limit
 from scoreboard.http.operations import DEMO_TOKEN_TTL_S
-from scoreboard.http.protocol import ScoreboardProtocol
+from scoreboard.http.protocol import ConnectionSlots, ScoreboardProtocol
 from scoreboard.http.routes import create_app
 from scoreboard.http.services import Services, StreamSlots
 from scoreboard.ledger import Ledger
@@ -53,7 +54,7 @@ log = structlog.get_logger(__name__)
 class Parts:
     """The parts of a server, wired."""
 
-    def __init__(self, config: Config, ledger: Ledger, ranks: Ranks, key: str) -> None:
+    def __init__(self, config: Config, ledger: Ledger, ranks: Ranks, key: str, *, connections_max: int) -> None:
         self.ledger, self.ranks = ledger, ranks
         self.metrics = Metrics()
         self.repair = Repair(ledger, ranks, self.metrics, on_healed=self._heal_feed)
@@ -78,6 +79,7 @@ class Parts:
             public_reads=config.public_reads,
             cors_origins=config.cors_origins,
             slots=StreamSlots(config.streams_max, config.streams_per_ip_max),
+            connections=ConnectionSlots(connections_max, self.metrics),
             sign_demo=partial(_sign_demo, config, key) if has_demo(config) else None,
         )
         self._watch_gauges()
@@ -92,6 +94,7 @@ class Parts:
     def _watch_gauges(self) -> None:
         watch = self.metrics.watch
         watch("queue_submissions", "Submissions without an answer yet", lambda: self.writer.queued)
+        watch("connections", "Open connections of clients", lambda: self.services.connections.open)
         watch("readers", "Open streams", lambda: self.pump.readers)
         watch("suspect_boards", "Boards whose ranking is being healed", lambda: self.repair.suspects)
         watch("subscription_proven", "1 while published messages arrive", lambda: self.feed.subscription.proven)
@@ -171,6 +174,7 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    connections_max = bound_connections(config.streams_max, raise_file_limit())
     listener = _listen(config.host, config.port)
     data = DataDir(config.data_dir)
     async with AsyncExitStack() as stack:
@@ -194,7 +198,7 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
                 announce(f"Tokens are signed with the secret kept in {data.secret}")
         ranks = Ranks.open(redis_url)
         stack.push_async_callback(ranks.close)
-        parts = Parts(config, ledger, ranks, key)
+        parts = Parts(config, ledger, ranks, key, connections_max=connections_max)
         await stack.enter_async_context(_background(parts.tasks()))
         for board in await ledger.list_boards(limit=BOARDS_CHECKED_MAX):
             parts.repair.use(board.board_id)

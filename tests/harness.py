@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -122,12 +122,17 @@ class Server:
         data_dir: Path | None = None,
         port: int = 0,
         log: Path,
+        ulimit: str = "",
+        environment: Mapping[str, str] | None = None,
         **settings: str,
     ) -> None:
+        """:param ulimit: limits that the process starts under, as the shell's ``ulimit`` takes them."""
         self._stores = stores
         self._data_dir = data_dir
         self._port = port
         self._log = log
+        self._ulimit = ulimit
+        self._environment = environment or {}
         self._settings = settings
         self.output: list[str] = []
         self.process: subprocess.Popen[str] | None = None
@@ -144,7 +149,7 @@ class Server:
                 "SCOREBOARD_RATE_LIMIT": "off",
                 **settings,
             }
-        return kept | settings
+        return kept | settings | self._environment
 
     def command(self, *arguments: str) -> list[str]:
         data_dir = ["--data-dir", str(self._data_dir)] if self._data_dir else []
@@ -159,6 +164,8 @@ class Server:
     def start(self, within_s: float = 60) -> "Server":
         """Start, and return once it listens."""
         command = self.command("serve", "--port", str(self._port))
+        if self._ulimit:
+            command = ["sh", "-c", f'ulimit {self._ulimit}; exec "$@"', "sh", *command]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, env=self.environment(), stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True

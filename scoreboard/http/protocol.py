@@ -6,17 +6,24 @@
 - A stream's client has nothing more to say. One that does would fill the buffer and hide its disconnect: it is cut.
 - Closing a socket with unread data resets the connection and can destroy the answer on its way. After a refused
   body the connection lingers: it stops sending, discards what still comes, and closes when the client does.
+- Sanic takes every connection there is. One beyond the bound is told so at once and lingers shortly for the answer to
+  arrive; when many do that already it is cut.
 """
 
 import socket
 from time import monotonic
 from typing import Any, cast
 
+import orjson
 from sanic.exceptions import BadRequest, BadURL, RequestTimeout, SanicException, ServiceUnavailable
 from sanic.http import Http
 from sanic.http.constants import Stage
+from sanic.models.server_types import ConnInfo
 from sanic.request import Request
 from sanic.server.protocols.http_protocol import HttpProtocol
+
+from scoreboard.errors import Overloaded
+from scoreboard.metrics import Metrics
 
 REQUEST_DEADLINE_S = 15.0
 IDLE_S = 75.0
@@ -26,6 +33,44 @@ LINGER_S = 5.0
 LINGER_BYTES_MAX = 64 * 1024 * 1024
 STREAM_SEND_BUFFER_BYTES = 128 * 1024
 """Kernel memory for what a stream's client has not taken; the default grows to megabytes."""
+REFUSALS_MAX = 64
+"""Refused connections that may linger at once: each still holds a file descriptor."""
+REFUSAL_LINGER_S = 1.0
+REFUSAL_RETRY_AFTER_S = 5.0
+
+
+def _encode_refusal(error: Overloaded) -> bytes:
+    body = orjson.dumps(error.problem)
+    headers = {
+        **error.headers,
+        "Content-Type": "application/problem+json",
+        "Content-Length": str(len(body)),
+        "Cache-Control": "no-store",
+        "Connection": "close",
+    }
+    lines = ["HTTP/1.1 503 Service Unavailable", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    return "\r\n".join(lines).encode("ascii") + body
+
+
+REFUSAL = _encode_refusal(Overloaded("too many connections are open", retry_after_s=REFUSAL_RETRY_AFTER_S))
+
+
+class ConnectionSlots:
+    """Counts the open connections of one server, and those that are being refused."""
+
+    def __init__(self, open_max: int, metrics: Metrics) -> None:
+        self._open_max = open_max
+        self._metrics = metrics
+        self.open = 0
+        self.refusing = 0
+
+    def take(self) -> bool:
+        """Take a slot for a connection; False when there is none."""
+        if self.open >= self._open_max:
+            self._metrics.connections_refused.inc()
+            return False
+        self.open += 1
+        return True
 
 
 class _Http(Http):
@@ -47,7 +92,7 @@ class ScoreboardProtocol(HttpProtocol):
 
     HTTP_CLASS = _Http
 
-    __slots__ = ("_began", "_lingered_bytes", "_lingering", "lingers", "streaming")
+    __slots__ = ("_began", "_lingered_bytes", "_lingering", "_slots", "lingers", "refused", "streaming")
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -56,6 +101,32 @@ class ScoreboardProtocol(HttpProtocol):
         self._lingering = False
         self._lingered_bytes = 0
         self._began = 0.0
+        self.refused = False
+        self._slots: ConnectionSlots = self.app.ctx.connections
+
+    def connection_made(self, transport: Any) -> None:
+        if self._slots.take():
+            super().connection_made(transport)  # type: ignore[no-untyped-call]
+        else:
+            self._refuse(transport)
+
+    def _refuse(self, transport: Any) -> None:
+        self.refused = True
+        self._slots.refusing += 1
+        self.transport = transport
+        self.conn_info = ConnInfo(transport)
+        if self._slots.refusing > REFUSALS_MAX:
+            self.cut()
+            return
+        transport.write(REFUSAL)
+        self._linger(REFUSAL_LINGER_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.refused:
+            self._slots.refusing -= 1
+        else:
+            self._slots.open -= 1
+        super().connection_lost(exc)  # type: ignore[no-untyped-call]
 
     def cut(self) -> None:
         """End the connection at once."""
@@ -103,10 +174,14 @@ class ScoreboardProtocol(HttpProtocol):
         if not self.lingers or self.transport is None or self.transport.is_closing():
             super().close(timeout)
         elif not self._lingering:
-            self._lingering = True
-            self.transport.write_eof()
-            self.transport.resume_reading()
-            self.loop.call_later(LINGER_S, self.cut)
+            self._linger(LINGER_S)
+
+    def _linger(self, seconds: float) -> None:
+        assert self.transport is not None
+        self._lingering = True
+        self.transport.write_eof()
+        self.transport.resume_reading()
+        self.loop.call_later(seconds, self.cut)
 
     def check_timeouts(self) -> None:
         http = self.http

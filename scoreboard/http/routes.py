@@ -45,6 +45,7 @@ def create_app(services: Services) -> "Sanic[Any, Any]":
     app.config.REQUEST_MAX_HEADER_SIZE = HEAD_BYTES_MAX
     app.config.FALLBACK_ERROR_FORMAT = "json"
     app.config.MOTD = False
+    app.ctx.connections = services.connections
     by_path: dict[str, dict[str, Handler]] = {}
     for method, path, handler in ROUTES:
         by_path.setdefault(path, {})[method] = endpoint(services, path, handler)

@@ -6,6 +6,7 @@ import msgspec
 
 from scoreboard.auth import Authenticator
 from scoreboard.feed import Feed
+from scoreboard.http.protocol import ConnectionSlots
 from scoreboard.ledger import Ledger
 from scoreboard.limits import RateLimiter
 from scoreboard.metrics import Metrics
@@ -62,5 +63,6 @@ class Services(msgspec.Struct):
     public_reads: bool
     cors_origins: tuple[str, ...]
     slots: StreamSlots
+    connections: ConnectionSlots
     sign_demo: Callable[[str], str] | None
     draining: bool = False
