@@ -4,7 +4,9 @@ Bytes are encoded once and shared by every reader at the same offset. A reader t
 the folded difference instead.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from operator import attrgetter
 from time import monotonic
 from typing import Protocol
 
@@ -44,24 +46,16 @@ class Reader:
 
 
 class Entry:
-    """One step of a board: the frames of its events, and the top ten after it.
+    """One step of a board: the frames of its events, and the top ten after it. ``updates`` are encoded data by seq."""
 
-    ``updates`` are encoded data by seq; a folded entry has one a user and can't be entered in the middle.
-    """
+    __slots__ = ("after", "bytes_before", "scores", "seq", "top", "top_changed", "total", "updates")
 
-    __slots__ = ("after", "bytes_before", "folded", "scores", "seq", "top", "top_changed", "total", "updates")
-
-    def __init__(self, epoch: str, after: int, seq: int, updates: Sequence[tuple[int, bytes]], *, folded: bool) -> None:
+    def __init__(self, epoch: str, after: int, seq: int, updates: Sequence[tuple[int, bytes]]) -> None:
         self.after = after
         self.seq = seq
         self.updates = updates
-        self.folded = folded
-        last = len(updates) - 1
         self.scores = b"".join(
-            frames.encode_frame(
-                "score-updated", data, Position(epoch, own if not folded else seq if index == last else after)
-            )
-            for index, (own, data) in enumerate(updates)
+            frames.encode_frame("score-updated", data, Position(epoch, own)) for own, data in updates
         )
         self.bytes_before = 0
         self.top: Top = ()
@@ -97,6 +91,11 @@ class BoardLog:
         return Position(self.epoch, self.seq)
 
     @property
+    def start_seq(self) -> int:
+        """The seq before the first event that the log still has."""
+        return self._entries[0].after if self._entries else self.seq
+
+    @property
     def end(self) -> int:
         """Absolute index of the entry that will come next."""
         return self._start + len(self._entries)
@@ -119,7 +118,7 @@ class BoardLog:
         if message.seq > self.seq:
             skipped = self.seq + 1 - message.first
             fresh = [(self.seq + 1 + i, bytes(raw)) for i, raw in enumerate(message.events[skipped:])]
-            entry = Entry(self.epoch, self.seq, message.seq, fresh, folded=False)
+            entry = Entry(self.epoch, self.seq, message.seq, fresh)
             self.append(entry, frames.parse_top(message.top), message.total)
         return True
 
@@ -140,6 +139,20 @@ class BoardLog:
             del self._entries[:dropped]
             self._start += dropped
 
+    def prepend(self, epoch: str, after: int, through: int, updates: Sequence[tuple[int, bytes]]) -> None:
+        """Put the events in (after, through] before the log's first, if it still begins there.
+
+        Whether the top ten changed in them is not known, so it is sent to whoever missed one.
+        """
+        if epoch != self.epoch or through != self.start_seq:
+            return
+        entry = Entry(epoch, after, through, updates)
+        first_bytes = self._entries[0].bytes_before if self._entries else self._bytes
+        entry.bytes_before = first_bytes - len(entry.scores)
+        entry.top, entry.total, entry.top_changed = self.top, self.total, True
+        self._entries.insert(0, entry)
+        self._start -= 1
+
     def restart(self, page: Page, reason: str) -> None:
         """Begin another log; every reader gets a reset and a snapshot at its next visit."""
         self._start = self.end
@@ -159,16 +172,14 @@ class BoardLog:
 
     def encode_since(self, seq: int, kinds: int) -> tuple[bytes, int] | None:
         """What a reader that knows everything up to a seq is due; None if the log does not reach back that far."""
-        if seq == self.seq:
-            return b"", 0
-        if not self._entries or seq < self._entries[0].after:
+        if seq < self.start_seq:
             return None
-        due = [entry for entry in self._entries if entry.seq > seq]
+        due = self._entries[bisect_right(self._entries, seq, key=attrgetter("seq")) :]
+        if not due:
+            return b"", 0
         if due[0].after < seq:
-            if due[0].folded:
-                return None
             first = due[0]
-            rest = Entry(self.epoch, seq, first.seq, [u for u in first.updates if u[0] > seq], folded=False)
+            rest = Entry(self.epoch, seq, first.seq, [u for u in first.updates if u[0] > seq])
             rest.top, rest.top_changed, rest.total = first.top, first.top_changed, first.total
             rest.bytes_before = first.bytes_before + len(first.scores) - len(rest.scores)
             due[0] = rest
@@ -179,7 +190,7 @@ class BoardLog:
         scores, folded = b"", 0
         if kinds & SCORES:
             size = last.bytes_before + len(last.scores) - due[0].bytes_before
-            if size <= FOLD_BYTES or (len(due) == 1 and due[0].folded):
+            if size <= FOLD_BYTES:
                 scores = b"".join(entry.scores for entry in due)
             else:
                 updates = [frames.parse_update(data) for entry in due for _, data in entry.updates]

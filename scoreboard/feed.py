@@ -6,7 +6,7 @@ to every reader by a reset and a snapshot. Never a silent gap.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 
 import msgspec
@@ -15,7 +15,7 @@ import structlog
 from scoreboard import frames
 from scoreboard.board_log import LOG_EVENTS_MAX, BoardLog, Entry
 from scoreboard.errors import NotFound, RanksUnavailable, Unavailable
-from scoreboard.frames import LEADERBOARD, SCORES, Message, Update
+from scoreboard.frames import Message, Update
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
 from scoreboard.model import TOP_SIZE, Head, Page, Position, RankChange
@@ -24,7 +24,7 @@ from scoreboard.ranks import Ranks, Subscription
 from scoreboard.reads import Reads
 
 RESUME_EVENTS_MAX = 1_000
-"""Missed events that are read from the ledger; readers further behind are reset."""
+"""How far a log is continued from the ledger; readers further behind are reset."""
 WATCH_S = 1.0
 BOARD_IDLE_S = 60.0
 """A board is followed for this long after it was last read or streamed."""
@@ -53,7 +53,7 @@ class Feed:
         self._boards: dict[str, BoardLog] = {}
         self._opening: dict[str, asyncio.Task[BoardLog]] = {}
         self._early: dict[str, list[Message]] = {}
-        self._resuming: dict[tuple[str, Position], asyncio.Task[bytes | None]] = {}
+        self._reaching_back: dict[str, asyncio.Task[None]] = {}
         self._refreshing: dict[str, asyncio.Task[None]] = {}
         self.subscription: Subscription = ranks.subscription(self._on_message, self._on_connect)
 
@@ -150,15 +150,13 @@ class Feed:
             log.exception("refresh_failed", board=feed.board)
 
     async def _fill_gap(self, feed: BoardLog, page: Page) -> bool:
-        """Append what the ledger has between the log and a page as one folded step; False if it is too much."""
+        """Append what the ledger has between the log and a page as one step; False if it is too much."""
         updates = await self._read_updates(feed.board, feed.seq, page.position.seq)
         if updates is None:
             return False
         missed = [update for update in updates if update.seq > feed.seq]
         if missed:  # messages may have closed the gap meanwhile
-            kept = frames.fold_updates(missed)
-            data = [(update.seq, frames.encode_update(update)) for update in kept]
-            entry = Entry(feed.epoch, feed.seq, page.position.seq, data, folded=True)
+            entry = Entry(feed.epoch, feed.seq, page.position.seq, _encode_updates(missed))
             feed.append(entry, tuple((e.user_id, e.score) for e in page.entries), page.total)
         return True
 
@@ -211,22 +209,14 @@ class Feed:
             return feed, self._reset(feed, "epoch", kinds)
         if position.seq > feed.seq:
             return feed, self._reset(feed, "future", kinds)
-        if feed.encode_since(position.seq, kinds) is not None:
-            self._metrics.streams_opened.labels("resumed").inc()
-            return feed, lambda: self._since(feed, position.seq, kinds)
-        through = feed.seq
-        missed = await self._resume_from_ledger(feed, position, through)
-        if missed is None:
-            return feed, self._reset(feed, "too_far_behind", kinds)
-        self._metrics.streams_opened.labels("replayed").inc()
-        # Whether the top ten changed in what the log has forgotten is not known, so it is sent.
-        return (
-            feed,
-            lambda: (
-                (missed + self._since(feed, through, SCORES) if kinds & SCORES else b"")
-                + (feed.snapshot if kinds & LEADERBOARD else b"")
-            ),
-        )
+        start = "resumed"
+        if position.seq < feed.start_seq:
+            start = "replayed"
+            await self._reach_back(feed)
+            if position.seq < feed.start_seq:
+                return feed, self._reset(feed, "too_far_behind", kinds)
+        self._metrics.streams_opened.labels(start).inc()
+        return feed, lambda: self._since(feed, position.seq, kinds)
 
     def _reset(self, feed: BoardLog, reason: str, kinds: int) -> Callable[[], bytes]:
         self._metrics.streams_opened.labels("reset").inc()
@@ -245,21 +235,23 @@ class Feed:
         if task is not None:
             await asyncio.wait([task])
 
-    async def _resume_from_ledger(self, feed: BoardLog, position: Position, through: int) -> bytes | None:
-        """The frames of what a reader missed before the log begins, read once for all readers at one position."""
-        key = (feed.board, position)
-        task = self._resuming.get(key)
+    async def _reach_back(self, feed: BoardLog) -> None:
+        """Continue the log backwards to RESUME_EVENTS_MAX: once, for all readers that come back at the same time."""
+        task = self._reaching_back.get(feed.board)
         if task is None:
-            task = asyncio.create_task(self._read_step(feed, position.seq, through), name=f"resume:{feed.board}")
-            self._resuming[key] = task
-            task.add_done_callback(lambda _: self._resuming.pop(key, None))
-        return await asyncio.shield(task)
+            task = asyncio.create_task(self._read_back(feed), name=f"reach-back:{feed.board}")
+            self._reaching_back[feed.board] = task
+            task.add_done_callback(lambda _: self._reaching_back.pop(feed.board, None))
+        await asyncio.shield(task)
 
-    async def _read_step(self, feed: BoardLog, after: int, through: int) -> bytes | None:
+    async def _read_back(self, feed: BoardLog) -> None:
+        epoch, after, through = feed.epoch, max(0, feed.seq - RESUME_EVENTS_MAX), feed.start_seq
+        if after >= through:
+            return
+        self._metrics.reached_back.inc()
         updates = await self._read_updates(feed.board, after, through)
-        if updates is None:
-            return None
-        return frames.encode_step(feed.epoch, frames.fold_updates(updates), after=after, through=through)
+        if updates is not None and len(updates) == through - after:
+            feed.prepend(epoch, after, through, _encode_updates(updates))
 
     # -- housekeeping
 
@@ -283,6 +275,10 @@ class Feed:
             await self.subscription.unsubscribe(board)
         except RanksUnavailable:
             pass  # the next connection will not ask for it
+
+
+def _encode_updates(updates: Iterable[Update]) -> list[tuple[int, bytes]]:
+    return [(update.seq, frames.encode_update(update)) for update in updates]
 
 
 def parse_position(text: str) -> Position | None:
