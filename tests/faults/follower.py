@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from tests.faults.background import Background
@@ -15,10 +16,17 @@ RETRY_S = (0.02, 0.2)
 class Follower:
     """Keeps what it knows: every user's last score, and the sum of the points it was told of since it began."""
 
-    def __init__(self, background: Background, servers: list[Server], *, board: str = "global") -> None:
+    def __init__(
+        self, background: Background, servers: list[Server], *, board: str = "global", receive_bytes: int | None = None
+    ) -> None:
+        """:param receive_bytes: size of the kernel's buffer for what was not read; None leaves it to the kernel."""
         self._background = background
         self._servers = servers
         self._board = board
+        self._receive_bytes = receive_bytes
+        self._reading = asyncio.Event()
+        self._reading.set()
+        self.received_bytes = 0
         self.scores: dict[str, int] = {}
         self.summed: dict[str, int] = {}
         self.epoch = ""
@@ -46,6 +54,19 @@ class Follower:
     def wait_for(self, condition: Callable[["Follower"], object], within_s: float = 20.0) -> None:
         wait_until(lambda: condition(self), within_s, "what the reader knows")
 
+    def know(self, epoch: str, seq: int, scores: Mapping[str, int]) -> None:
+        """Begin as one who was there before: with everybody's score at a seq."""
+        self.epoch, self.seq = epoch, seq
+        self.scores, self.summed = dict(scores), dict(scores)
+        self._awaits_snapshot = False
+
+    def pause(self) -> None:
+        """Stop reading; the connection stays open."""
+        self._background.loop.call_soon_threadsafe(self._reading.clear)
+
+    def resume(self) -> None:
+        self._background.loop.call_soon_threadsafe(self._reading.set)
+
     async def _follow(self) -> None:
         while not self._closing:
             try:
@@ -55,8 +76,7 @@ class Follower:
             await asyncio.sleep(random.uniform(*RETRY_S))
 
     async def _read(self, server: Server) -> None:
-        parts = urlsplit(server.url)
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        reader, writer = await self._connect(server)
         try:
             position = f"Last-Event-ID: {self.epoch}-{self.seq}\r\n" if self.seq >= 0 else ""
             # HTTP/1.0: the stream comes without chunks.
@@ -68,12 +88,27 @@ class Follower:
                 return
             self.connections += 1
             parser = Parser()
-            while data := await reader.read(65_536):
+            while await self._reading.wait() and (data := await reader.read(65_536)):
+                self.received_bytes += len(data)
                 parser.feed(data)
                 for frame in parser.take():
                     self._take(frame)
         finally:
             writer.transport.abort()
+
+    async def _connect(self, server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        parts = urlsplit(server.url)
+        if self._receive_bytes is None:
+            return await asyncio.open_connection(parts.hostname, parts.port)
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_bytes)
+        raw.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(raw, (parts.hostname, parts.port))
+        except BaseException:
+            raw.close()
+            raise
+        return await asyncio.open_connection(sock=raw, limit=self._receive_bytes)
 
     def _take(self, frame: Frame) -> None:
         if frame.event == "reset":

@@ -29,7 +29,7 @@ def judge(
         assert row["points"] == ACTIONS[row["action_id"]]
         sums[row["user_id"]] += row["points"]
         assert row["score_after"] == sums[row["user_id"]], f"score_after of seq {row['seq']}"
-    check_acknowledged(load.attempts, {row["idempotency_key"]: row for row in rows}, len(rows))
+    check_acknowledged(load.attempts, {(row["user_id"], row["idempotency_key"]): row for row in rows}, len(rows))
     # P4: the ranking is the ledger, on every server and in Redis itself
     for server in servers:
         wait_until(lambda server=server: shown(server, load.board) == sums, CONVERGES_WITHIN_S, "what a server shows")
@@ -46,22 +46,22 @@ def judge(
         assert follower.summed == sums
 
 
-def check_acknowledged(attempts: list[Attempt], by_key: dict[str, object], events: int) -> None:
+def check_acknowledged(attempts: list[Attempt], by_key: dict[tuple[str, str], object], events: int) -> None:
     """Every submission has exactly one event, and every acknowledgement of it says so (P1, P2)."""
     assert len(by_key) == events, "an event without a key, or two with one"
     unexpected = Counter(a.status for a in attempts if a.status not in (0, 200, 422, 429, 503))
     assert not unexpected, unexpected
-    acknowledged: set[str] = set()
+    acknowledged: set[tuple[str, str]] = set()
     for attempt in attempts:
         if attempt.is_misuse:
             assert attempt.status in (0, 422, 503), attempt
         elif attempt.status == 200:
-            row = by_key.get(attempt.key)
+            row = by_key.get((attempt.user, attempt.key))
             assert row is not None, f"acknowledged and not in the ledger: {attempt}"
             body = attempt.body
             told = (body["seq"], body["userId"], body["actionId"], body["points"], body["newScore"])
             assert told == tuple(row[name] for name in ("seq", "user_id", "action_id", "points", "score_after")), body  # type: ignore[index]
-            acknowledged.add(attempt.key)
+            acknowledged.add((attempt.user, attempt.key))
         elif attempt.status:
             assert attempt.status in (429, 503), attempt
             assert "retry-after" in attempt.headers, attempt

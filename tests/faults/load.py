@@ -59,7 +59,7 @@ class Load:
         self._background = background
         self._servers = servers
         self._clients = clients
-        self._pause_s = pause_s
+        self.pause_s = pause_s
         self.users = [f"user-{number}" for number in range(users)]
         self.board = board
         self._seed = seed
@@ -106,28 +106,28 @@ class Load:
                 number += 1
                 user, action = chance.choice(self.users), chance.choice(list(ACTIONS))
                 key = f"{self._seed}/{client}/{number}"
-                await self._until_acknowledged(chance, connections, key, user, action)
+                await self.until_acknowledged(chance, connections, key, user, action)
                 if chance.random() < REPEATED_SHARE:
-                    await self._until_acknowledged(chance, connections, key, user, action)
+                    await self.until_acknowledged(chance, connections, key, user, action)
                 if chance.random() < MISUSED_SHARE:
                     other = chance.choice([name for name in ACTIONS if name != action])
-                    await self._attempt(chance.choice(connections), key, user, other, is_misuse=True)
-                if self._pause_s:
-                    await asyncio.sleep(self._pause_s)
+                    await self.attempt(chance.choice(connections), key, user, other, is_misuse=True)
+                if self.pause_s:
+                    await asyncio.sleep(self.pause_s)
         finally:
             for connection in connections:
                 connection.close()
 
-    async def _until_acknowledged(
+    async def until_acknowledged(
         self, chance: random.Random, connections: list[Connection], key: str, user: str, action: str
     ) -> None:
         while True:
-            attempt = await self._attempt(chance.choice(connections), key, user, action)
+            attempt = await self.attempt(chance.choice(connections), key, user, action)
             if attempt.status not in (0, *TRY_AGAIN):
                 return
             await asyncio.sleep(chance.uniform(*PAUSE_S))
 
-    async def _attempt(
+    async def attempt(
         self, connection: Connection, key: str, user: str, action: str, *, is_misuse: bool = False
     ) -> Attempt:
         attempt = Attempt(key, user, action, monotonic(), is_misuse=is_misuse)

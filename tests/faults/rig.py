@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -47,25 +47,37 @@ class Rig:
             proxy.cut()
         self._stack.close()
 
-    def start_server(self, *, direct: bool = False, **settings: str) -> Server:
+    def start_server(
+        self, *, direct: bool = False, ulimit: str = "", environment: Mapping[str, str] | None = None, **settings: str
+    ) -> Server:
         """Another server. :param direct: past the proxies."""
         via = self.stores if direct else Stores(self.to_postgres.url, self.to_redis.url)
         log = self._folder / f"server{len(self.servers)}.log"
-        server = Server(via, log=log, **(self._settings | settings))
+        server = Server(via, log=log, ulimit=ulimit, environment=environment, **(self._settings | settings))
         self.servers.append(server)
         server.start()
         if len(self.servers) == 1:
-            for action, points in ACTIONS.items():
-                server.put_action(action, points)
+            self.put_actions("global")
         return server
+
+    def put_actions(self, board: str) -> None:
+        for action, points in ACTIONS.items():
+            self.servers[0].put_action(action, points, board)
+
+    def make_board(self, board: str) -> str:
+        """A board with the actions of the load."""
+        with self.servers[0].client("admin", "admin") as admin:
+            assert admin.put(f"/api/boards/{board}", json={}).status_code == 201
+        self.put_actions(board)
+        return board
 
     def load(self, *servers: Server, **options: int | float | str) -> Load:
         load = Load(self.background, list(servers or self.servers), **options)  # type: ignore[arg-type]
         self.loads.append(load)
         return load
 
-    def follow(self, *servers: Server, board: str = "global") -> Follower:
-        return Follower(self.background, list(servers or self.servers), board=board)
+    def follow(self, *servers: Server, board: str = "global", receive_bytes: int | None = None) -> Follower:
+        return Follower(self.background, list(servers or self.servers), board=board, receive_bytes=receive_bytes)
 
     def judge(self, load: Load, *followers: Follower, resets: int = 0) -> None:
         load.finish()
@@ -75,7 +87,8 @@ class Rig:
     @contextmanager
     def busy(self, *servers: Server, resets: int = 0, **options: int | float | str) -> Iterator[Load]:
         """Load and a reader while the block runs, and the verdict after it."""
-        with self.follow(*servers) as follower, self.load(*servers, **options) as load:
+        board = str(options.get("board", "global"))
+        with self.follow(*servers, board=board) as follower, self.load(*servers, **options) as load:
             yield load
             self.judge(load, follower, resets=resets)
 
