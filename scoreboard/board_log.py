@@ -17,6 +17,8 @@ from scoreboard.model import Page, Position
 LOG_EVENTS_MAX = 10_000
 """Events that a board's log keeps; readers further behind are resumed from the ledger."""
 FOLD_BYTES = 4_096
+PARTS_MAX = 64
+"""Places within one step that are kept encoded for those who resume there."""
 
 
 class Transport(Protocol):
@@ -48,19 +50,42 @@ class Reader:
 class Entry:
     """One step of a board: the frames of its events, and the top ten after it. ``updates`` are encoded data by seq."""
 
-    __slots__ = ("after", "bytes_before", "scores", "seq", "top", "top_changed", "total", "updates")
+    __slots__ = ("_parts", "after", "bytes_before", "scores", "seq", "top", "top_changed", "total", "updates")
 
     def __init__(self, epoch: str, after: int, seq: int, updates: Sequence[tuple[int, bytes]]) -> None:
         self.after = after
         self.seq = seq
         self.updates = updates
-        self.scores = b"".join(
-            frames.encode_frame("score-updated", data, Position(epoch, own)) for own, data in updates
-        )
+        self.scores = encode_updates(epoch, updates)
         self.bytes_before = 0
         self.top: Top = ()
         self.top_changed = False
         self.total = 0
+        self._parts: dict[int, tuple[bytes, int]] = {}
+
+    def encode_since(self, epoch: str, seq: int) -> tuple[bytes, int]:
+        """The frames of the events after a seq, and how many were folded away: encoded once for all who come back."""
+        part = self._parts.get(seq)
+        if part is None:
+            updates = [update for update in self.updates if update[0] > seq]
+            if sum(len(data) for _, data in updates) <= FOLD_BYTES:
+                part = encode_updates(epoch, updates), 0
+            else:
+                part = encode_folded(epoch, [data for _, data in updates], after=seq, through=self.seq)
+            if len(self._parts) < PARTS_MAX:
+                self._parts[seq] = part
+        return part
+
+
+def encode_updates(epoch: str, updates: Sequence[tuple[int, bytes]]) -> bytes:
+    """A frame for each event."""
+    return b"".join(frames.encode_frame("score-updated", data, Position(epoch, seq)) for seq, data in updates)
+
+
+def encode_folded(epoch: str, updates: Sequence[bytes], *, after: int, through: int) -> tuple[bytes, int]:
+    """A frame for each user, and how many events were folded away."""
+    kept = frames.fold_updates(frames.parse_update(data) for data in updates)
+    return frames.encode_step(epoch, kept, after=after, through=through), len(updates) - len(kept)
 
 
 class BoardLog:
@@ -144,7 +169,7 @@ class BoardLog:
 
         Whether the top ten changed in them is not known, so it is sent to whoever missed one.
         """
-        if epoch != self.epoch or through != self.start_seq:
+        if epoch != self.epoch or through != self.start_seq or not updates:
             return
         entry = Entry(epoch, after, through, updates)
         first_bytes = self._entries[0].bytes_before if self._entries else self._bytes
@@ -177,27 +202,29 @@ class BoardLog:
         due = self._entries[bisect_right(self._entries, seq, key=attrgetter("seq")) :]
         if not due:
             return b"", 0
-        if due[0].after < seq:
-            first = due[0]
-            rest = Entry(self.epoch, seq, first.seq, [u for u in first.updates if u[0] > seq])
-            rest.top, rest.top_changed, rest.total = first.top, first.top_changed, first.total
-            rest.bytes_before = first.bytes_before + len(first.scores) - len(rest.scores)
-            due[0] = rest
-        return self._encode(due, seq, kinds)
+        first, rest = due[0], due
+        scores, folded = b"", 0
+        if first.after < seq and kinds & SCORES:
+            scores, folded = first.encode_since(self.epoch, seq)
+            seq, rest = first.seq, due[1:]
+        if rest and kinds & SCORES:
+            later, more = self._encode_scores(rest, seq)
+            scores, folded = scores + later, folded + more
+        return scores + self._encode_top(due, kinds), folded
 
     def _encode(self, due: Sequence[Entry], after: int, kinds: int) -> tuple[bytes, int]:
+        scores, folded = self._encode_scores(due, after) if kinds & SCORES else (b"", 0)
+        return scores + self._encode_top(due, kinds), folded
+
+    def _encode_scores(self, due: Sequence[Entry], after: int) -> tuple[bytes, int]:
         last = due[-1]
-        scores, folded = b"", 0
-        if kinds & SCORES:
-            size = last.bytes_before + len(last.scores) - due[0].bytes_before
-            if size <= FOLD_BYTES:
-                scores = b"".join(entry.scores for entry in due)
-            else:
-                updates = [frames.parse_update(data) for entry in due for _, data in entry.updates]
-                kept = frames.fold_updates(updates)
-                folded = len(updates) - len(kept)
-                scores = frames.encode_step(self.epoch, kept, after=after, through=last.seq)
-        if kinds & LEADERBOARD and any(entry.top_changed for entry in due):
-            position = Position(self.epoch, last.seq)
-            scores += frames.encode_leaderboard(self.board, last.top, last.total, position)
-        return scores, folded
+        if last.bytes_before + len(last.scores) - due[0].bytes_before <= FOLD_BYTES:
+            return b"".join(entry.scores for entry in due), 0
+        updates = [data for entry in due for _, data in entry.updates]
+        return encode_folded(self.epoch, updates, after=after, through=last.seq)
+
+    def _encode_top(self, due: Sequence[Entry], kinds: int) -> bytes:
+        if not kinds & LEADERBOARD or not any(entry.top_changed for entry in due):
+            return b""
+        last = due[-1]
+        return frames.encode_leaderboard(self.board, last.top, last.total, Position(self.epoch, last.seq))

@@ -132,6 +132,50 @@ def test_resuming_tells_what_was_missed_and_nothing_else(batches: list[list[str]
     assert [frame.id for frame in parse(due[0])] == [f"e1-{seq}" for seq in told]
 
 
+@pytest.mark.parametrize("fold_bytes", [0, 4_096])
+@given(users=st.lists(st.sampled_from("abc"), min_size=1, max_size=20), data=st.data())
+def test_a_log_continued_backwards_tells_what_was_missed(
+    fold_bytes: int, users: list[str], data: st.DataObject
+) -> None:
+    model = Model(POINTS)
+    for user in users:
+        model.submit(user, "win", None)
+    last = len(model.ledger)
+    begins = data.draw(st.integers(0, last), label="where the log begins")
+    reaches = data.draw(st.integers(0, begins), label="how far it is continued")
+    seen = data.draw(st.integers(reaches, last), label="what the reader knows")
+    log = BoardLog("global", Page(Position("e1", begins), 0, (), False))
+    ready = log.end
+    earlier = [(seq, encode(model, seq)) for seq in range(reaches + 1, begins + 1)]
+    if data.draw(st.booleans(), label="continued at once"):
+        log.prepend("e1", reaches, begins, earlier)
+    for seq in range(begins + 1, last + 1):
+        assert log.accept(message(model, seq, seq))
+    log.prepend("e1", reaches, begins, earlier)
+    log.prepend("another", 0, reaches, [(1, b"{}")])
+    original, board_log.FOLD_BYTES = board_log.FOLD_BYTES, fold_bytes
+    try:
+        assert log.encode_since(reaches - 1, SCORES) is None
+        due = log.encode_since(seen, SCORES)
+        assert log.encode_from(ready, SCORES) == log.encode_since(begins, SCORES)
+    finally:
+        board_log.FOLD_BYTES = original
+    assert due is not None
+    points: dict[object, int] = {}
+    for frame in parse(due[0]):
+        points[frame.data["userId"]] = points.get(frame.data["userId"], 0) + int(str(frame.data["points"]))
+    assert points == {user: 10 * users[seen:].count(user) for user in set(users[seen:])}
+    if due[0]:
+        assert parse(due[0])[-1].id == f"e1-{last}"
+
+
+def encode(model: Model, seq: int) -> bytes:
+    """An event as it is read back from the ledger."""
+    user, action, _ = model.ledger[seq - 1]
+    event = Event(seq, user, action, POINTS[action], model.score(user, seq), AT)
+    return frames.encode_update(frames.make_update(event, None))
+
+
 @given(
     batches=st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4), min_size=1, max_size=4),
     spans=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 3)), max_size=12),
