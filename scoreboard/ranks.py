@@ -182,14 +182,15 @@ class Ranks:
     async def claim_rebuild(self, board: str, holder: str) -> bool:
         """Keep other servers from rebuilding the board for REBUILD_CLAIM_S; False if another one keeps us from it.
 
-        It saves work and is no lock: whoever swaps late or twice does no harm.
+        It saves work and is no lock: whoever swaps late or twice does no harm. One that would hold for longer was made
+        before Redis' clock was set back, perhaps by a server that is dead, and keeps nobody.
         """
-        key = f"sb:{{{board}}}:rebuilding"
-        if await self._call("SET", key, holder, "NX", "PX", int(REBUILD_CLAIM_S * 1_000)):
+        key, claim_ms = f"sb:{{{board}}}:rebuilding", int(REBUILD_CLAIM_S * 1_000)
+        if await self._call("SET", key, holder, "NX", "PX", claim_ms):
             return True
-        if await self._call("GET", key) != holder.encode():
+        if await self._call("GET", key) != holder.encode() and await self._call("PTTL", key) <= claim_ms:
             return False
-        await self._call("PEXPIRE", key, int(REBUILD_CLAIM_S * 1_000))
+        await self._call("SET", key, holder, "PX", claim_ms)
         return True
 
     async def release_rebuild(self, board: str) -> None:

@@ -12,8 +12,12 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local answers = {}
 for i = 1, #KEYS do
-    -- Bounded both ways, so that a clock that was set back locks nobody out.
-    local tat = math.min(math.max(tonumber(redis.call('GET', KEYS[i]) or now), now), now + span)
+    local tat = math.max(tonumber(redis.call('GET', KEYS[i]) or now), now)
+    if tat > now + span then
+        -- No burst reaches as far: it was written before the clock was set back and says nothing. Held to the bound
+        -- instead, it would refuse every request until the clock has caught up.
+        tat = now
+    end
     local next_tat = tat + interval
     if next_tat - now > span then
         answers[#answers + 1] = 0
