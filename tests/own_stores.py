@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,9 +25,10 @@ COMMAND_TIMEOUT_S = 60
 
 
 class _Process:
-    """A process and its children, by id."""
+    """A process and its children, by id. :param environment: what it has besides ours."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = environment or {}
         # Not pytest's folder: a socket's path has at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="store-"))
         self.folder.chmod(0o755)
@@ -35,7 +36,9 @@ class _Process:
 
     def _spawn(self, command: list[str], **options: object) -> None:
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, process_group=0, **options)  # type: ignore[call-overload]
+            self._process = subprocess.Popen(  # type: ignore[call-overload]
+                command, stdout=log, stderr=log, process_group=0, env=os.environ | self._environment, **options
+            )
 
     @property
     def alive(self) -> bool:
@@ -88,8 +91,8 @@ class _Process:
 class OwnValkey(_Process):
     """A Valkey on a Unix socket. What it held is gone after :meth:`stop`, unless it ``keeps`` an append-only file."""
 
-    def __init__(self, *, keeps: bool = False) -> None:
-        super().__init__()
+    def __init__(self, *, keeps: bool = False, environment: Mapping[str, str] | None = None) -> None:
+        super().__init__(environment)
         self.socket = self.folder / "valkey.sock"
         self.url = f"unix://{self.socket}"
         self._keeps = keeps
@@ -155,15 +158,17 @@ class OwnValkey(_Process):
 class OwnPostgres(_Process):
     """A PostgreSQL on a Unix socket, all durable. :param data: a folder made by another instance, to start from."""
 
-    def __init__(self, *, data: Path | None = None, **settings: str) -> None:
-        super().__init__()
+    def __init__(
+        self, *, data: Path | None = None, environment: Mapping[str, str] | None = None, **settings: str
+    ) -> None:
+        super().__init__(environment)
         self._bin = _postgres_bin()
         self._settings = {"max_connections": "60", "shared_buffers": "64MB", "fsync": "on"} | settings
         self._owner = {"user": STORE_USER, "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
         self.data = self.folder / "data"
         if self._owner:
             shutil.chown(self.folder, STORE_USER)
-            _let_pass(self._bin)
+            let_pass(self._bin)
         if data is None:
             self._run("initdb", "-D", str(self.data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C")
         else:
@@ -209,7 +214,7 @@ class OwnPostgres(_Process):
     def make_standby(self) -> "OwnPostgres":
         """A hot standby that streams from this one; every commit waits for it."""
         standby = OwnPostgres.__new__(OwnPostgres)
-        _Process.__init__(standby)
+        _Process.__init__(standby, self._environment)
         standby._bin, standby._settings, standby._owner = self._bin, self._settings, self._owner
         standby.data = standby.folder / "data"
         if self._owner:
@@ -260,7 +265,7 @@ def _postgres_bin() -> Path:
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
-def _let_pass(folder: Path) -> None:
+def let_pass(folder: Path) -> None:
     """Root's own environment may be closed to others; the store's user has to reach the programs in it."""
     for each in (folder, *folder.parents):
         each.chmod(each.stat().st_mode | 0o001)
