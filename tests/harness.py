@@ -8,6 +8,7 @@ gets a database of its own and an empty Redis database. Nothing waits without a 
 import asyncio
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -29,6 +30,7 @@ SECRET = "a secret of the tests, longer than thirty-two bytes"
 DEADLINE_S = 20.0
 POLL_S = 0.01
 REDIS_DATABASES = 16
+LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
 def wait_until(condition: Callable[[], object], within_s: float = DEADLINE_S, what: str = "the condition") -> object:
@@ -373,16 +375,14 @@ class Parser:
         self.comments = 0
 
     def feed(self, data: bytes) -> None:
-        for byte in data:
-            if self._after_cr and byte == 0x0A:
-                self._after_cr = False
-                continue
-            self._after_cr = byte == 0x0D
-            if byte in (0x0A, 0x0D):
-                self._line(self._buffer.decode("utf-8"))
-                self._buffer = b""
-            else:
-                self._buffer += bytes([byte])
+        if not data:
+            return
+        if self._after_cr:
+            data = data.removeprefix(b"\n")
+        self._after_cr = data.endswith(b"\r")
+        *lines, self._buffer = LINE_END.split(self._buffer + data)
+        for line in lines:
+            self._line(line.decode("utf-8"))
 
     def take(self) -> list[Frame]:
         frames, self._frames = self._frames, []

@@ -3,7 +3,8 @@
 import asyncio
 import random
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from tests.faults.background import Background
@@ -43,13 +44,31 @@ class Follower:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._background.run(self._end())
+
+    async def _end(self) -> None:
         self._closing = True
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    @staticmethod
+    @contextmanager
+    def all_at_once(followers: "Sequence[Follower]") -> "Iterator[Sequence[Follower]]":
+        """Begin with all of them in one turn of the event loop."""
+        background = followers[0]._background
+
+        async def begin() -> None:
+            for follower in followers:
+                follower._task = asyncio.ensure_future(follower._follow())
 
         async def end() -> None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.gather(*(follower._end() for follower in followers))
 
-        self._background.run(end())
+        background.run(begin())
+        try:
+            yield followers
+        finally:
+            background.run(end())
 
     def wait_for(self, condition: Callable[["Follower"], object], within_s: float = 20.0) -> None:
         wait_until(lambda: condition(self), within_s, "what the reader knows")

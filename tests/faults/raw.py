@@ -57,8 +57,11 @@ class HalfOpen:
     closed_after_s: float = 0.0
 
 
-async def send_slowly(server: Server, beginning: bytes, within_s: float) -> HalfOpen:
-    """Send the beginning of a request, then a byte a second until the server ends it."""
+async def send_slowly(server: Server, beginning: bytes, *, stays: bool, within_s: float) -> HalfOpen:
+    """Send the beginning of a request, then a byte a second until it is answered.
+
+    :param stays: go on until the server closes the connection.
+    """
     result = HalfOpen()
     async with asyncio.timeout(within_s):
         reader, writer = await connect(server)
@@ -68,7 +71,8 @@ async def send_slowly(server: Server, beginning: bytes, within_s: float) -> Half
         try:
             head = await reader.readuntil(b"\r\n")
             result.status, result.answered_after_s = int(head.split()[1]), monotonic() - started
-            await reader.read()
+            if stays:
+                await reader.read()
         except (OSError, EOFError):
             pass
         finally:

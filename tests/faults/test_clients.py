@@ -45,6 +45,7 @@ STORM = 2_000 if FULL else 200
 MIB = 1024 * 1024
 STOPPED_S = 40.0 if FULL else 0.0
 """How long readers do not read: longer than the server waits for them."""
+PROBES = 5
 DELIVERED_WITHIN_S = 2.0
 LOG_BYTES_MAX = 48 * MIB
 """By which a server may grow under load alone: it keeps the board's latest events."""
@@ -210,7 +211,7 @@ def test_readers_that_stop_reading_slow_nobody_and_catch_up(rig: Rig) -> None:
         read_before = witness.received_bytes
         deliveries: list[float] = []
         stopped_at = monotonic()
-        while len(deliveries) < 8 or monotonic() - stopped_at < STOPPED_S:
+        while len(deliveries) < PROBES or monotonic() - stopped_at < STOPPED_S:
             load.wait_for_more(700)
             (probe,) = ask_at_once(rig, load, [server], [(f"probe/{len(deliveries)}", "user-0", "draw")])
             wait_until(lambda seq=probe.body["seq"]: witness.seq >= seq, DELIVERED_WITHIN_S, "the delivery of a probe")
@@ -235,9 +236,8 @@ def test_readers_that_stop_reading_slow_nobody_and_catch_up(rig: Rig) -> None:
 def test_half_open_requests_end_at_their_deadline_and_hold_nobody_up(rig: Rig) -> None:
     server = rig.start_server()
     head, body = encode_submission("global", "half-open", "user-0", "win")
-    chunked_head, chunked_body = encode_submission("global", "half-open", "user-0", "win", chunked=True)
+    chunked_head, _ = encode_submission("global", "half-open", "user-0", "win", chunked=True)
     beginnings = [head[:-2] + b"X-Slow: ", head.replace(b"Length: ", b"Length: 9") + body, chunked_head + b"9"]
-    assert chunked_body
     with rig.busy(clients=16, pause_s=0.02) as load:
         load.wait_for_more(200)
         connections, files, memory = server.metric("scoreboard_connections"), open_files(server), memory_bytes(server)
@@ -246,7 +246,7 @@ def test_half_open_requests_end_at_their_deadline_and_hold_nobody_up(rig: Rig) -
 
         async def send(number: int) -> HalfOpen:
             await asyncio.sleep(number / HALF_OPEN_PER_S)
-            return await send_slowly(server, beginnings[number % len(beginnings)], within_s)
+            return await send_slowly(server, beginnings[number % len(beginnings)], stays=FULL, within_s=within_s)
 
         async def send_all() -> list[HalfOpen]:
             return await asyncio.gather(*(send(number) for number in range(HALF_OPEN)))
@@ -277,24 +277,23 @@ def test_half_open_requests_end_at_their_deadline_and_hold_nobody_up(rig: Rig) -
 def test_a_storm_of_returning_readers_is_served_without_a_gap(rig: Rig) -> None:
     chance = random.Random(11)
     server = rig.start_server()
-    with ExitStack() as stack:
-        load = stack.enter_context(rig.load(clients=32))
+    with rig.load(clients=32) as load:
         load.wait_for_more(RESUME_EVENTS_MAX * 2)
         load.pause_s = 0.5
         server.stop()
         rows = rig.stores.query(LEDGER, "global")
         epoch, last = str(load.attempts[0].body["epoch"]), len(rows)
-        readers: list[Follower] = []
-        for seq in sorted(chance.choices(range(last - RESUME_EVENTS_MAX * 3 // 2, last + 1), k=STORM)):
-            reader = rig.follow()
-            reader.know(epoch, seq, {row["user_id"]: row["score_after"] for row in rows[:seq]})
-            readers.append(stack.enter_context(reader))
+        readers = []
+        for seq in chance.choices(range(last - RESUME_EVENTS_MAX * 3 // 2, last + 1), k=STORM):
+            readers.append(rig.follow())
+            readers[-1].know(epoch, seq, {row["user_id"]: row["score_after"] for row in rows[:seq]})
         server.start()
         started = monotonic()
-        wait_until(lambda: all(reader.seq >= last for reader in readers), 60.0, "what the readers know")
-        print(f"{STORM} readers knew everything {monotonic() - started:.2f} s after the start;")
-        print(f"{sum(reader.resets != [] for reader in readers)} were reset")
-        rig.judge(load, *readers)
+        with Follower.all_at_once(readers):
+            wait_until(lambda: all(reader.seq >= last for reader in readers), 60.0, "what the readers know")
+            print(f"{STORM} readers knew everything {monotonic() - started:.2f} s after the start;")
+            print(f"{sum(reader.resets != [] for reader in readers)} were reset")
+            rig.judge(load, *readers)
         assert server.metric("scoreboard_reached_back_total") == 1
         assert {tuple(reader.resets) for reader in readers} <= {(), ("too_far_behind",)}
 
