@@ -37,7 +37,7 @@ from tests.harness import Server, wait_until
 
 HANG_UPS = 5_000 if FULL else 300
 REPEATS = 50
-ROUNDS = 50 if FULL else 5
+ROUNDS = 50 if FULL else 4
 SLOW_READERS = 200 if FULL else 20
 HALF_OPEN = 5_000 if FULL else 500
 CROWD = 500
@@ -212,7 +212,7 @@ def test_readers_that_stop_reading_slow_nobody_and_catch_up(rig: Rig) -> None:
         deliveries: list[float] = []
         stopped_at = monotonic()
         while len(deliveries) < PROBES or monotonic() - stopped_at < STOPPED_S:
-            load.wait_for_more(700)
+            load.wait_for_more(500)
             (probe,) = ask_at_once(rig, load, [server], [(f"probe/{len(deliveries)}", "user-0", "draw")])
             wait_until(lambda seq=probe.body["seq"]: witness.seq >= seq, DELIVERED_WITHIN_S, "the delivery of a probe")
             deliveries.append(monotonic() - probe.answered_at)
@@ -342,15 +342,10 @@ def test_connections_beyond_the_bound_are_refused_and_those_within_it_go_on(rig:
     assert server.metric("scoreboard_connections") == 1
 
 
-def test_the_soft_limit_of_files_is_raised_to_the_hard_one(rig: Rig) -> None:
+def test_a_server_raises_its_limit_of_files_or_does_not_start(rig: Rig) -> None:
     server = rig.start_server(ulimit="-Sn 256")
     assert server.process is not None
     soft, hard = psutil.Process(server.process.pid).rlimit(resource.RLIMIT_NOFILE)
     assert soft == hard
-    with rig.busy(clients=8) as load:
-        load.wait_for_more(100)
-
-
-def test_a_server_without_files_for_clients_does_not_start(rig: Rig) -> None:
     with pytest.raises(AssertionError, match=f"at least {FILES_RESERVED + CLIENTS_MIN} are needed"):
         rig.start_server(ulimit=f"-n {FILES_RESERVED + CLIENTS_MIN - 1}")
