@@ -48,11 +48,13 @@ KEEPALIVE_S = 5
 CURSOR_ROWS = 5_000
 
 # SQLSTATE classes and codes that mean "not now": connection, resources, operator intervention, system error;
-# a read-only standby, a transaction ended for taking too long, a lock that was not to be had.
+# a read-only standby, a transaction ended for being idle, a lock that was not to be had.
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
-_UNAVAILABLE_CODES = ("25006", "25P03", "25P04", "55P03")
-# Undone because of another transaction: serialization failure, deadlock.
-_ROLLED_BACK_CODES = ("40001", "40P01")
+_UNAVAILABLE_CODES = ("25006", "25P03", "55P03")
+# Undone because of another transaction: serialization failure, deadlock. Or by a timeout of the server's: we give up
+# before each of them, so one that we hear of came early. PostgreSQL measures them by the wall clock, and an hour
+# forward ends every statement under way.
+_ROLLED_BACK_CODES = ("40001", "40P01", "57014", "25P04")
 
 
 class BatchRefused(Exception):
@@ -60,7 +62,7 @@ class BatchRefused(Exception):
 
 
 class RolledBack(Unavailable):
-    """The transaction lost against another one; nothing was recorded. It may be repeated at once."""
+    """The transaction was undone, and not for its own sake; nothing was recorded. It may be repeated at once."""
 
 
 class Total(msgspec.Struct, frozen=True):
@@ -405,8 +407,10 @@ async def _known_errors() -> AsyncIterator[None]:
         raise
     except asyncpg.PostgresError as exc:
         code = exc.sqlstate or ""
-        if code in _ROLLED_BACK_CODES:
-            raise RolledBack("PostgreSQL undid the transaction in favour of another") from exc
+        # Where the session ended too, the driver reports that, and the server's reason as its cause.
+        reason = getattr(exc.__cause__, "sqlstate", None) or code
+        if reason in _ROLLED_BACK_CODES:
+            raise RolledBack("PostgreSQL undid the transaction") from exc
         if code[:2] in _UNAVAILABLE_CLASSES or code in _UNAVAILABLE_CODES:
             raise Unavailable("PostgreSQL can't take the request now") from exc
         raise BatchRefused(str(exc)) from exc

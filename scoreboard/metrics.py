@@ -32,7 +32,7 @@ class Metrics:
         self.folded_events = self._counter("folded_events", "Events that were folded into a later one")
         self.delivered_bytes = self._counter("stream_bytes", "Bytes written to streams")
         self.repairs = self._counter("repairs", "Replays and rebuilds of a ranking", "kind")
-        self.rolled_back = self._counter("rolled_back", "Transactions that lost against another one and were repeated")
+        self.rolled_back = self._counter("rolled_back", "Transactions that PostgreSQL undid and that were repeated")
         self.overloaded = self._counter("overloaded", "Submissions refused because too many waited")
         self.rate_limited = self._counter("rate_limited", "Submissions refused by the rate limit")
         self.lag_events = Gauge(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from zoneinfo import ZoneInfo
 
+import asyncpg
 import pytest
 
 from scoreboard.migrations import migrate
@@ -62,6 +63,33 @@ def test_no_submission_fails_for_the_databases_clock_and_time_never_falls(
     ats = times(rig.stores, "global")
     assert ats == sorted(ats)
     assert ats[-1] - ats[0] > timedelta(seconds=HOUR_S)
+
+
+def test_a_submission_that_the_databases_clock_ended_is_repeated(make_rig: Callable[..., Rig], clock: Clock) -> None:
+    """PostgreSQL's timeouts go by the wall clock: an hour forward, and whoever waits for a lock has waited too long."""
+    # It looks at all its timeouts when it looks for a deadlock.
+    rig = make_rig(postgres=OwnPostgres(environment=clock.environment, deadlock_timeout="50ms"))
+    server = rig.start_server()
+    rolled_back = "scoreboard_rolled_back_total"
+    with rig.busy(clients=8) as load:
+        load.wait_for_more(50)
+
+        async def hold_the_board() -> None:
+            connection = await asyncpg.connect(rig.stores.database_url)
+            try:
+                async with asyncio.timeout(SLACK_S), connection.transaction():
+                    await connection.execute("SELECT 1 FROM boards WHERE board_id = 'global' FOR UPDATE")
+                    while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                        pass
+                    clock.shift(HOUR_S)
+                    while not await asyncio.to_thread(server.metric, rolled_back):
+                        pass
+            finally:
+                await connection.close()
+
+        asyncio.run(hold_the_board())
+        load.wait_for_more(50)
+    assert refused(load) == []
 
 
 def test_a_cooldown_lasts_at_most_twice_as_long_after_the_clock_went_back(
