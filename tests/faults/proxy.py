@@ -84,6 +84,17 @@ class Proxy:
         """Drop everything until :meth:`restore`, which ends the connections that lost something."""
         self._drops = True
 
+    def mute_subscriptions(self) -> int:
+        """Let subscriptions live and hear nothing any more; how many there are."""
+
+        async def mute() -> int:
+            muted = [link for link in self._links if link.subscribes]
+            for link in muted:
+                link.freeze()
+            return len(muted)
+
+        return int(self._background.run(mute()))
+
     def restore(self) -> None:
         """Let everything through again."""
 
@@ -188,6 +199,10 @@ class Link:
         self._server, self._store = server, store
         self._open = asyncio.Event()
         self._open.set()
+
+    @property
+    def subscribes(self) -> bool:
+        return isinstance(self._sniffer, RedisSniffer) and self._sniffer.subscribes
 
     def abort(self) -> None:
         """End it at both sides, at once."""
@@ -296,8 +311,10 @@ class RedisSniffer:
 
     def __init__(self) -> None:
         self._executing = False
+        self.subscribes = False
 
     def sees_request(self, data: bytes) -> bool:
+        self.subscribes = self.subscribes or b"SUBSCRIBE" in data[:40]
         if self.DIGEST in data[:200]:
             self._executing = True
             return True

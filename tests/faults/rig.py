@@ -2,16 +2,19 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from time import monotonic
+
+import httpx
 
 from tests.faults.background import Background
 from tests.faults.follower import Follower
 from tests.faults.judge import judge
-from tests.faults.load import ACTIONS, Load
+from tests.faults.load import ACTIONS, Attempt, Load
 from tests.faults.proxy import Proxy
-from tests.harness import Server, Stores
+from tests.harness import Server, Stores, wait_until
 from tests.own_stores import OwnPostgres, OwnValkey
 
 FULL = os.environ.get("SCOREBOARD_TEST_FAULTS") == "full"
@@ -35,6 +38,7 @@ class Rig:
         self.to_redis = Proxy(self.background, self.valkey.url)
         self.servers: list[Server] = []
         self.loads: list[Load] = []
+        self._probes: list[Attempt] = []
 
     def close(self) -> None:
         """End everything; the journals stay in the test's folder."""
@@ -67,17 +71,44 @@ class Rig:
     def follow(self, *servers: Server, board: str = "global") -> Follower:
         return Follower(self.background, list(servers or self.servers), board=board)
 
-    def judge(self, load: Load, *followers: Follower, resets: int = 0) -> None:
-        load.finish()
+    def probe(self, server: Server) -> httpx.Response:
+        """Submit once; the next probe is a repeat with the same key until one was acknowledged."""
+        is_new = not self._probes or self._probes[-1].status == 200
+        key = f"probe-{len(self._probes)}" if is_new else self._probes[-1].key
+        sent_at = monotonic()
+        answer = server.submit("game", "draw", key=key)
+        attempt = Attempt(key, "game", "draw", sent_at, monotonic(), answer.status_code, dict(answer.headers))
+        attempt.body = answer.json()
+        self._probes.append(attempt)
+        return answer
+
+    def wait_for_probe(self, server: Server, status: int = 200, within_s: float = 10) -> httpx.Response:
+        """Probe until it is answered with a status."""
+        answer = wait_until(
+            lambda: (a := self.probe(server)).status_code == status and a, within_s, f"a probe answered {status}"
+        )
+        assert isinstance(answer, httpx.Response)
+        return answer
+
+    def use_redis(self, valkey: OwnValkey) -> None:
+        """From now on the verdict asks this one."""
+        self.stores = Stores(self.stores.database_url, valkey.url)
+
+    def judge(self, *loads: Load, followers: Sequence[Follower] = (), resets: int = 0) -> None:
+        for load in loads:
+            load.finish()
         alive = [server for server in self.servers if server.process is not None and server.process.poll() is None]
-        judge(self.stores, alive, load, followers, resets=resets)
+        if self._probes:
+            self.wait_for_probe(alive[0])
+        attempts = self._probes + [attempt for load in loads for attempt in load.attempts]
+        judge(self.stores, alive, loads[0].board, attempts, followers, resets=resets)
 
     @contextmanager
     def busy(self, *servers: Server, resets: int = 0, **options: int | float | str) -> Iterator[Load]:
         """Load and a reader while the block runs, and the verdict after it."""
         with self.follow(*servers) as follower, self.load(*servers, **options) as load:
             yield load
-            self.judge(load, follower, resets=resets)
+            self.judge(load, followers=[follower], resets=resets)
 
     @staticmethod
     def pause(server: Server) -> None:
