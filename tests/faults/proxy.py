@@ -13,6 +13,7 @@ statement, an ``apply_events`` script) at one of these points:
 import asyncio
 import contextlib
 import hashlib
+import random
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Literal
@@ -38,7 +39,8 @@ class Proxy:
         self._links: set[Link] = set()
         self._armed: tuple[Point, Action, asyncio.Future[None]] | None = None
         self._server: asyncio.Server | None = None
-        self.delay_s = 0.0
+        self.delay_s = (0.0, 0.0)
+        """How long each submission is held up before it is passed on: evenly spread between the two."""
         self._flows = asyncio.Event()
         self._flows.set()
         self._drops = False
@@ -232,7 +234,7 @@ class Link:
             while data := await reader.read(65_536):
                 is_submission = self._sniffer.sees_request(data)
                 if is_submission:
-                    await asyncio.sleep(self._proxy.delay_s)
+                    await asyncio.sleep(random.uniform(*self._proxy.delay_s))
                     self._proxy.fire("request", self)
                 if is_submission and self._proxy.is_armed("torn") and data.endswith(SYNC):
                     await self._forward(writer, data.removesuffix(SYNC))

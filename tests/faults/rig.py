@@ -34,8 +34,9 @@ class Rig:
         self.postgres = self._stack.enter_context(postgres or OwnPostgres())
         self.valkey = self._stack.enter_context(valkey or OwnValkey())
         self.stores = Stores(self.postgres.url, self.valkey.url)
-        self.to_postgres = Proxy(self.background, self.postgres.url)
-        self.to_redis = Proxy(self.background, self.valkey.url)
+        self._proxies: list[Proxy] = []
+        self.to_postgres = self.add_proxy(self.postgres.url)
+        self.to_redis = self.add_proxy(self.valkey.url)
         self.servers: list[Server] = []
         self.loads: list[Load] = []
         self._probes: list[Attempt] = []
@@ -47,13 +48,13 @@ class Rig:
             server.kill()
         for number, load in enumerate(self.loads):
             load.write_journal(self._folder / f"journal{number}.jsonl")
-        for proxy in (self.to_postgres, self.to_redis):
+        for proxy in self._proxies:
             proxy.cut()
         self._stack.close()
 
-    def start_server(self, *, direct: bool = False, **settings: str) -> Server:
-        """Another server. :param direct: past the proxies."""
-        via = self.stores if direct else Stores(self.to_postgres.url, self.to_redis.url)
+    def start_server(self, *, direct: bool = False, to_redis: Proxy | None = None, **settings: str) -> Server:
+        """Another server. :param direct: past the proxies. :param to_redis: its own way to Redis."""
+        via = self.stores if direct else Stores(self.to_postgres.url, (to_redis or self.to_redis).url)
         log = self._folder / f"server{len(self.servers)}.log"
         server = Server(via, log=log, **(self._settings | settings))
         self.servers.append(server)
@@ -62,6 +63,10 @@ class Rig:
             for action, points in ACTIONS.items():
                 server.put_action(action, points)
         return server
+
+    def add_proxy(self, url: str) -> Proxy:
+        self._proxies.append(Proxy(self.background, url))
+        return self._proxies[-1]
 
     def load(self, *servers: Server, **options: int | float | str) -> Load:
         load = Load(self.background, list(servers or self.servers), **options)  # type: ignore[arg-type]
