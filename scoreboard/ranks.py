@@ -32,7 +32,7 @@ REBUILD_CLAIM_S = 3.0
 """A server that died during a rebuild keeps the others from it for at most this long."""
 REBUILD_KEY_TTL_S = 600
 """A rebuild that died leaves its temporary key for at most this long."""
-SLICE_ENTRIES = 5_000
+SLICE_ENTRIES = 2_000
 PROBE_INTERVAL_S = 0.25
 PROVEN_S = 1.0
 """A subscription is trusted for this long after it delivered a probe."""
@@ -205,6 +205,11 @@ class Ranks:
                 return
             yield [(member.decode(), -int(score)) for member, score in flat]
             start += len(flat)
+
+    async def read_scores(self, board: str, users: Sequence[str]) -> dict[str, int]:
+        """The scores of those users who have one, also where the ranking lost entries and nobody else reads it."""
+        found = await self._call("ZMSCORE", board_keys(board)[1], *users)
+        return {user: -int(score) for user, score in zip(users, found, strict=True) if score is not None}
 
     # -- the only ways to the server
 
