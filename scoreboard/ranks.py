@@ -18,6 +18,7 @@ import orjson
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from scoreboard.contracts import load_scripts
@@ -83,6 +84,8 @@ class Ranks:
             retry=Retry(NoBackoff(), 0),
             driver_info=None,
         )
+        pool = client.connection_pool
+        pool.connection_class = _pack_natively(pool.connection_class)
         return cls(client)
 
     async def close(self) -> None:
@@ -358,6 +361,19 @@ class Subscription:
             except RanksUnavailable:
                 pass  # the probe that does not come back is what counts
             await asyncio.sleep(PROBE_INTERVAL_S)
+
+
+def _pack_natively(connection: type) -> type:
+    """The connection class with hiredis' encoder, as redis-py's blocking connections have it.
+
+    Its own asynchronous ones encode in Python: 3 ms for 2,000 entries of a rebuild, eight times as long.
+    """
+
+    def pack_command(_: object, *arguments: Any) -> list[bytes]:
+        packed: list[bytes] = HiredisRespSerializer().pack(*arguments)
+        return packed
+
+    return type(f"Packing{connection.__name__}", (connection,), {"pack_command": pack_command})
 
 
 async def close_quietly(close: Callable[[], Awaitable[None]]) -> None:

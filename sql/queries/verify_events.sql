@@ -11,6 +11,6 @@ FROM (
         FROM ledger
         WHERE board_id = $1 AND seq >= $2 AND seq <= $3
         ORDER BY seq
-        LIMIT $4 + 1
+        LIMIT $4::int8 + 1
     ) slice
 ) e
