@@ -7,7 +7,7 @@ and repair finds what did commit.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -42,7 +42,7 @@ STATEMENT_TIMEOUT_S = 5.0
 SERVER_GRACE_S = 1.0
 """The server ends a statement this long after we gave it up, if our cancel request did not reach it."""
 IDLE_TRANSACTION_S = 60
-TRANSACTION_S = 15
+TRANSACTION_S = 8
 """A submission whose transaction the server still holds open after so long was cut off in the middle of its message.
 PostgreSQL 17 and newer end it; older ones notice a lost peer after KEEPALIVE_S, and a silent one not at all."""
 KEEPALIVE_S = 5
@@ -213,19 +213,20 @@ class Ledger:
         """Return when the database answers."""
         await self._fetch(self._reads, "ping")
 
-    async def read_heads(self, boards: Mapping[str, int]) -> dict[str, tuple[Head, str | None]]:
+    async def read_heads(self, asked: Mapping[str, Iterable[int]]) -> dict[str, tuple[Head, set[tuple[int, str]]]]:
         """Where the ledgers of some boards stand; boards that do not exist are left out.
 
-        :param boards: for each a seq whose event's time is wanted too: '' for 0, None where there is no such event.
+        :param asked: by board the seqs of events whose times are wanted too; times are as in Head, those of events
+            that are not there are left out.
         """
-        rows = await self._fetch(self._repairs, "read_heads", list(boards), list(boards.values()))
-        return {
-            row["board_id"]: (
-                _head(row),
-                "" if boards[row["board_id"]] == 0 else format_time(row["asked_at"]) if row["asked_at"] else None,
-            )
-            for row in rows
-        }
+        pairs = [(board, seq) for board, seqs in asked.items() for seq in {0, *seqs}]
+        boards, seqs = [board for board, _ in pairs], [seq for _, seq in pairs]
+        found: dict[str, tuple[Head, set[tuple[int, str]]]] = {}
+        for row in await self._fetch(self._repairs, "read_heads", boards, seqs):
+            _, times = found.setdefault(row["board_id"], (_head(row), {(0, "")}))
+            if row["asked_at"] is not None:
+                times.add((row["asked_seq"], format_time(row["asked_at"])))
+        return found
 
     async def list_boards(self, *, after: str = "", limit: int) -> list[Board]:
         """Boards in the order of their ids."""

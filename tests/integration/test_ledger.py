@@ -64,7 +64,7 @@ def test_a_key_of_another_action_or_board_is_a_mismatch(run: Run, ledger: Ledger
 def test_one_key_twice_in_a_batch_fails_it_whole(run: Run, ledger: Ledger) -> None:
     with pytest.raises(BatchRefused):
         run(ledger.submit_scores("global", asks(("a", "win", "k"), ("a", "win", "k"))))
-    head, _ = run(ledger.read_heads({"global": 0}))["global"]
+    head, _ = run(ledger.read_heads({"global": []}))["global"]
     assert (head.seq, head.at) == (0, "")
 
 
