@@ -33,6 +33,9 @@ HOT = {
     "list_actions": ["global", 100],
     "read_board": ["global"],
     "read_heads": [["global"], [150_000]],
+    "slice_users": ["global", "user7", 20_000],
+    "verify_events": ["global", 150_000, 200_000, 20_000],
+    "verify_totals": ["global", "user7", "user8", 100],
 }
 
 
