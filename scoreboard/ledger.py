@@ -362,14 +362,9 @@ class Ledger:
         row = await self._fetch_one(self._repairs, "verify_events", board, after, through, limit)
         return row["events"], row["last_seq"], row["disordered"]
 
-    async def slice_users(self, board: str, *, after: str, limit: int) -> tuple[int, str | None]:
-        """The number of the next events in the order of users, at most ``limit``, and the user of the last."""
-        row = await self._fetch_one(self._repairs, "slice_users", board, after, limit)
-        return row["events"], row["last_user"]
-
-    async def verify_totals(self, board: str, *, after: str, through: str, limit: int) -> list[dict[str, Any]]:
-        """Users of a slice whose total is not the sum of their events."""
-        rows = await self._fetch(self._repairs, "verify_totals", board, after, through, limit)
+    async def verify_totals(self, board: str, *, part: int, parts: int, limit: int) -> list[dict[str, Any]]:
+        """Users of one part of several (from 0) whose total is not the sum of their events."""
+        rows = await self._fetch(self._repairs, "verify_totals", board, part, parts, limit)
         return [dict(row.items()) for row in rows]
 
     # -- the only ways to the server

@@ -88,7 +88,7 @@ def test_ten_times_what_it_carries(rig: Rig) -> None:
     statuses = Counter(answer.status for _, answer in storm.answers)
     refused = [(took, answer) for took, answer in storm.answers if answer.status == 503]
     slowest = max(took for took, _ in refused)
-    print(f"{statuses}, slowest refusal {slowest:.2f} s, memory +{grown / 2**20:.1f} MiB")
+    print(f"{statuses}, slowest refusal {slowest:.2f} s, memory +{grown / 2**20:.1f} MiB")  # noqa: T201
     assert not storm.failures, storm.failures[:3]
     assert statuses.keys() == {200, 503}
     assert statuses[200] >= 0.5 * CARRIED_PER_S * LASTS_S, "what can be carried still is"
