@@ -156,6 +156,8 @@ class Proxy:
         self._links.add(link)
         try:
             await link.run()
+        except asyncio.CancelledError:
+            pass  # the loop ends; the stream's own callback would take it for an error
         finally:
             self._links.discard(link)
 
