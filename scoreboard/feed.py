@@ -55,6 +55,7 @@ class Feed:
         self._early: dict[str, list[Message]] = {}
         self._reaching_back: dict[str, asyncio.Task[None]] = {}
         self._refreshing: dict[str, asyncio.Task[None]] = {}
+        self._wanted: set[str] = set()
         self.subscription: Subscription = ranks.subscription(self._on_message, self._on_connect)
 
     # -- following boards
@@ -130,6 +131,7 @@ class Feed:
         if feed is None:
             return
         feed.stale = True
+        self._wanted.add(board)
         if board not in self._refreshing:
             task = asyncio.create_task(self._refresh(feed), name=f"refresh-feed:{board}")
             self._refreshing[board] = task
@@ -137,11 +139,14 @@ class Feed:
 
     async def _refresh(self, feed: BoardLog) -> None:
         try:
-            page = await self._reads.read_page(feed.board, offset=0, limit=TOP_SIZE)
-            if page.position.epoch != feed.epoch:
-                feed.restart(page, "epoch")
-            elif page.position.seq > feed.seq and not await self._fill_gap(feed, page):
-                feed.restart(page, "too_far_behind")
+            # Whoever asks while this is under way may know of something newer than the page that was read.
+            while feed.board in self._wanted:
+                self._wanted.discard(feed.board)
+                page = await self._reads.read_page(feed.board, offset=0, limit=TOP_SIZE)
+                if page.position.epoch != feed.epoch:
+                    feed.restart(page, "epoch")
+                elif page.position.seq > feed.seq and not await self._fill_gap(feed, page):
+                    feed.restart(page, "too_far_behind")
             feed.stale = False
             self._pump.mark(feed)
         except (Unavailable, RanksUnavailable, NotFound):

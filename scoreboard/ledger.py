@@ -7,7 +7,7 @@ and repair finds what did commit.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -32,6 +32,7 @@ from scoreboard.model import (
     format_time,
     rank_shared,
 )
+from scoreboard.tasks import read_ahead
 
 WRITE_POOL_MAX = 4
 READ_POOL_MAX = 8
@@ -45,7 +46,8 @@ TRANSACTION_S = 8
 """A submission whose transaction the server still holds open after so long was cut off in the middle of its message.
 PostgreSQL 17 and newer end it; older ones notice a lost peer after KEEPALIVE_S, and a silent one not at all."""
 KEEPALIVE_S = 5
-CURSOR_ROWS = 5_000
+CURSOR_ROWS = 2_000
+"""Rows of one slice of a stream: what becomes of them may hold the event loop for some 5 ms."""
 
 # SQLSTATE classes and codes that mean "not now": connection, resources, operator intervention, system error;
 # a read-only standby, a transaction ended for being idle, a lock that was not to be had.
@@ -213,29 +215,30 @@ class Ledger:
         """Return when the database answers."""
         await self._fetch(self._reads, "ping")
 
-    async def read_heads(self, boards: Mapping[str, int]) -> dict[str, tuple[Head, str | None]]:
+    async def read_heads(self, asked: Mapping[str, Iterable[int]]) -> dict[str, tuple[Head, set[tuple[int, str]]]]:
         """Where the ledgers of some boards stand; boards that do not exist are left out.
 
-        :param boards: for each a seq whose event's time is wanted too: '' for 0, None where there is no such event.
+        :param asked: by board the seqs of events whose times are wanted too; times are as in Head, those of events
+            that are not there are left out.
         """
-        rows = await self._fetch(self._repairs, "read_heads", list(boards), list(boards.values()))
-        return {
-            row["board_id"]: (
-                _head(row),
-                "" if boards[row["board_id"]] == 0 else format_time(row["asked_at"]) if row["asked_at"] else None,
-            )
-            for row in rows
-        }
+        pairs = [(board, seq) for board, seqs in asked.items() for seq in {0, *seqs}]
+        boards, seqs = [board for board, _ in pairs], [seq for _, seq in pairs]
+        found: dict[str, tuple[Head, set[tuple[int, str]]]] = {}
+        for row in await self._fetch(self._repairs, "read_heads", boards, seqs):
+            _, times = found.setdefault(row["board_id"], (_head(row), {(0, "")}))
+            if row["asked_at"] is not None:
+                times.add((row["asked_seq"], format_time(row["asked_at"])))
+        return found
 
     async def list_boards(self, *, after: str = "", limit: int) -> list[Board]:
         """Boards in the order of their ids."""
         return [_board(row) for row in await self._fetch(self._reads, "list_boards", after, limit)]
 
-    async def list_all_boards(self) -> list[str]:
-        """The ids of all boards, in order."""
-        boards: list[str] = []
-        while page := await self.list_boards(after=boards[-1] if boards else "", limit=BOARDS_LISTED_MAX):
-            boards += [board.board_id for board in page]
+    async def list_all_boards(self) -> list[Board]:
+        """All boards, in the order of their ids."""
+        boards: list[Board] = []
+        while page := await self.list_boards(after=boards[-1].board_id if boards else "", limit=BOARDS_LISTED_MAX):
+            boards += page
         return boards
 
     async def read_board(self, board: str) -> Board:
@@ -327,6 +330,8 @@ class Ledger:
     async def stream_totals(self, board: str) -> AsyncIterator[tuple[Head, AsyncIterator[list[tuple[str, int]]]]]:
         """The board's head and every (user id, score), in the board's order, in slices of CURSOR_ROWS, one snapshot.
 
+        The next slice is under way while the last one is used.
+
         :raises NotFound: if there is no such board.
         """
         async with self._snapshot(self._repairs) as connection:
@@ -339,18 +344,29 @@ class Ledger:
                 while rows := await cursor.fetch(CURSOR_ROWS):
                     yield [(row["user_id"], row["score"]) for row in rows]
 
-            yield _head(head), slices()
+            async with read_ahead(slices()) as ahead:
+                yield _head(head), ahead
 
-    async def verify_ledger(self, board: str) -> dict[str, Any]:
-        """The counts that must agree for the ledger to be gapless and in order."""
-        rows = await self._fetch(self._repairs, "verify_ledger", board)
+    # -- what a verification asks
+
+    async def verify_head(self, board: str) -> dict[str, Any]:
+        """What the board's row says of its ledger and totals, and what they say.
+
+        :raises NotFound: if there is no such board.
+        """
+        rows = await self._fetch(self._repairs, "verify_head", board)
         if not rows:
             raise NotFound(f"there is no board {board!r}")
         return dict(rows[0].items())
 
-    async def verify_totals(self, board: str, *, limit: int) -> list[dict[str, Any]]:
-        """Users whose total is not the sum of their events."""
-        rows = await self._fetch(self._repairs, "verify_totals", board, limit)
+    async def verify_events(self, board: str, *, after: int, through: int, limit: int) -> tuple[int, int, int]:
+        """A slice of about ``limit`` events: how many, the seq of the last, how many are before their previous one."""
+        row = await self._fetch_one(self._repairs, "verify_events", board, after, through, limit)
+        return row["events"], row["last_seq"], row["disordered"]
+
+    async def verify_totals(self, board: str, *, part: int, parts: int, limit: int) -> list[dict[str, Any]]:
+        """Users of one part of several (from 0) whose total is not the sum of their events."""
+        rows = await self._fetch(self._repairs, "verify_totals", board, part, parts, limit)
         return [dict(row.items()) for row in rows]
 
     # -- the only ways to the server

@@ -34,7 +34,8 @@ def configure_logs(level: str, form: str) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_Bridge()], force=True)
-    for name in ("sanic.root", "sanic.error", "sanic.server", "sanic.access"):
+    # An unreachable database is logged once, by repair; the pool would do it at every try, with its traceback.
+    for name in ("sanic.root", "sanic.error", "sanic.server", "sanic.access", "asyncpg.pool"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

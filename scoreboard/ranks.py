@@ -18,6 +18,7 @@ import orjson
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from scoreboard.contracts import load_scripts
@@ -32,7 +33,7 @@ REBUILD_CLAIM_S = 3.0
 """A server that died during a rebuild keeps the others from it for at most this long."""
 REBUILD_KEY_TTL_S = 600
 """A rebuild that died leaves its temporary key for at most this long."""
-SLICE_ENTRIES = 5_000
+SLICE_ENTRIES = 2_000
 PROBE_INTERVAL_S = 0.25
 PROVEN_S = 1.0
 """A subscription is trusted for this long after it delivered a probe."""
@@ -83,6 +84,8 @@ class Ranks:
             retry=Retry(NoBackoff(), 0),
             driver_info=None,
         )
+        pool = client.connection_pool
+        pool.connection_class = _pack_natively(pool.connection_class)
         return cls(client)
 
     async def close(self) -> None:
@@ -206,6 +209,11 @@ class Ranks:
                 return
             yield [(member.decode(), -int(score)) for member, score in flat]
             start += len(flat)
+
+    async def read_scores(self, board: str, users: Sequence[str]) -> dict[str, int]:
+        """The scores of those users who have one, also where the ranking lost entries and nobody else reads it."""
+        found = await self._call("ZMSCORE", board_keys(board)[1], *users)
+        return {user: -int(score) for user, score in zip(users, found, strict=True) if score is not None}
 
     # -- the only ways to the server
 
@@ -354,6 +362,19 @@ class Subscription:
             except RanksUnavailable:
                 pass  # the probe that does not come back is what counts
             await asyncio.sleep(PROBE_INTERVAL_S)
+
+
+def _pack_natively(connection: type) -> type:
+    """The connection class with hiredis' encoder, as redis-py's blocking connections have it.
+
+    Its own asynchronous ones encode in Python: 3 ms for 2,000 entries of a rebuild, eight times as long.
+    """
+
+    def pack_command(_: object, *arguments: Any) -> list[bytes]:
+        packed: list[bytes] = HiredisRespSerializer().pack(*arguments)
+        return packed
+
+    return type(f"Packing{connection.__name__}", (connection,), {"pack_command": pack_command})
 
 
 async def close_quietly(close: Callable[[], Awaitable[None]]) -> None:

@@ -1,4 +1,4 @@
-"""Ending tasks for certain.
+"""Ending tasks for certain, and reading ahead.
 
 One cancellation is not always enough: in Python 3.11 ``asyncio.wait_for`` swallows it when what it waits for
 finishes in the same turn, and the libraries we call use it. A task that loops then goes on, and whoever waits for its
@@ -8,11 +8,14 @@ Source: https://github.com/python/cpython/issues/86296
 """
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 CANCEL_AGAIN_S = 0.1
 CANCELS_MAX = 50
+
+T = TypeVar("T")
 
 
 async def end_tasks(tasks: "Iterable[asyncio.Task[Any]]") -> "set[asyncio.Task[Any]]":
@@ -25,3 +28,23 @@ async def end_tasks(tasks: "Iterable[asyncio.Task[Any]]") -> "set[asyncio.Task[A
             task.cancel()
         _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
     return running
+
+
+@asynccontextmanager
+async def read_ahead(items: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """An iterator over the same items, of which the next one is already being read. It ends with the context."""
+    end = object()
+    reading: asyncio.Task[Any] = asyncio.create_task(anext(items, end), name="read-ahead")
+
+    async def read() -> AsyncIterator[T]:
+        nonlocal reading
+        while (item := await reading) is not end:
+            reading = asyncio.create_task(anext(items, end), name="read-ahead")
+            yield item
+
+    try:
+        yield read()
+    finally:
+        await end_tasks([reading])
+        if reading.done() and not reading.cancelled():
+            reading.exception()  # nobody waits for it any more

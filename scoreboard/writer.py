@@ -29,10 +29,11 @@ QUEUE_MAX = 10_000
 """Submissions waiting for the ledger, over all boards; beyond it they are refused at once."""
 UNRANKED_BATCHES_MAX = 32
 """Committed batches of one board that may wait for the ranks before its next transaction waits too."""
-WAIT_REFUSE_S = 0.5
+WAIT_REFUSE_S = 0.4
 """While a board's oldest waiting submission has waited this long, more come in than go out: new ones are refused."""
-WAIT_MAX_S = 1.0
-"""A submission that the ledger did not take in this time is answered 503: nothing was recorded."""
+WAIT_MAX_S = 0.8
+"""A submission that the ledger did not take in this time is answered 503: nothing was recorded. One that can't be taken
+in this time, if the next transactions take as long as the last one, is refused at once."""
 LANE_IDLE_S = 1.0
 ATTEMPTS = 3
 """Tries of a batch that lost against another transaction, and of a lone submission that fails by itself."""
@@ -149,6 +150,7 @@ class _Lane:
         self._by_key: dict[tuple[str, str], _Pending] = {}
         self._arrived = asyncio.Event()
         self._expiry: asyncio.TimerHandle | None = None
+        self._transaction_s = 0.0
         self._committed: asyncio.Queue[tuple[list[_Pending], list[Ruling]] | None] = asyncio.Queue(UNRANKED_BATCHES_MAX)
         for stage in (self._write_batches, self._rank_batches):
             task = self._loop.create_task(stage(), name=f"{stage.__name__.strip('_')}:{board}")
@@ -157,7 +159,10 @@ class _Lane:
 
     async def add(self, submission: Submission) -> Receipt:
         now = self._loop.time()
-        if self._waiting and now - self._waiting[0].arrived_at > WAIT_REFUSE_S:
+        if self._waiting and (
+            now - self._waiting[0].arrived_at > WAIT_REFUSE_S
+            or len(self._waiting) // BATCH_MAX * self._transaction_s >= WAIT_MAX_S
+        ):
             self._writer._metrics.overloaded.inc()
             raise Overloaded(f"{len(self._waiting)} submissions to board {self._board!r} wait already")
         self._writer._queued += 1
@@ -261,7 +266,8 @@ class _Lane:
         except BatchRefused:
             await self._write_singly(batch)
         else:
-            metrics.ledger_seconds.observe(perf_counter() - started)
+            self._transaction_s = perf_counter() - started
+            metrics.ledger_seconds.observe(self._transaction_s)
             await self._committed.put((batch, rulings))
 
     async def _record(self, submissions: list[Submission]) -> list[Ruling]:

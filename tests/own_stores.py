@@ -80,7 +80,7 @@ class _Process:
         self._process.wait(20)
         self._process = None
 
-    def _end(self) -> None:
+    def end(self) -> None:
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -102,7 +102,7 @@ class OwnValkey(_Process):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self.end()
 
     def start(self) -> None:
         settings = ["--port", "0", "--unixsocket", str(self.socket), "--save", "", "--dir", str(self.folder)]
@@ -156,23 +156,21 @@ class OwnValkey(_Process):
 
 
 class OwnPostgres(_Process):
-    """A PostgreSQL on a Unix socket, all durable. :param data: a folder made by another instance, to start from."""
+    """A PostgreSQL on a Unix socket, all durable. :param disk: where its data lies, if not in its own folder."""
 
     def __init__(
-        self, *, data: Path | None = None, environment: Mapping[str, str] | None = None, **settings: str
+        self, *, disk: Path | None = None, environment: Mapping[str, str] | None = None, **settings: str
     ) -> None:
         super().__init__(environment)
         self._bin = _postgres_bin()
         self._settings = {"max_connections": "60", "shared_buffers": "64MB", "fsync": "on"} | settings
         self._owner = {"user": STORE_USER, "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
-        self.data = self.folder / "data"
+        self.data = (disk or self.folder) / "data"
         if self._owner:
             shutil.chown(self.folder, STORE_USER)
+            shutil.chown(disk or self.folder, STORE_USER)
             let_pass(self._bin)
-        if data is None:
-            self._run("initdb", "-D", str(self.data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C")
-        else:
-            self.put_data(data)
+        self._run("initdb", "-D", str(self.data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C")
         self.url = f"postgresql://postgres@/postgres?host={self.folder}"
 
     def __enter__(self) -> "OwnPostgres":
@@ -180,7 +178,7 @@ class OwnPostgres(_Process):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self.end()
 
     def start(self, *, within_s: float = 60) -> None:
         settings = self._settings | {"listen_addresses": "", "unix_socket_directories": str(self.folder)}

@@ -1,4 +1,4 @@
--- A board's time goes on when the clock is set back, and a batch says what it follows.
+-- A board's time goes on when the clock is set back, and a batch says what it follows and reads only its own users.
 --
 -- `at` never falls. When the database's clock was set back (by hand, by a wrong time server, by failing over to a
 -- machine that is behind), a board's time would stand still until the clock has caught up, and every cooldown with
@@ -96,10 +96,26 @@ BEGIN
                    ELSE 'recorded'
                END AS verdict
         FROM asked
-        LEFT JOIN ledger prior ON prior.user_id = asked.user_id AND prior.idempotency_key = asked.key
-        LEFT JOIN actions action ON action.board_id = p_board AND action.action_id = asked.action_id
-        LEFT JOIN totals total ON total.board_id = p_board AND total.time_window = 'all'
-                              AND total.period = '-infinity' AND total.user_id = asked.user_id
+        -- One look each. As plain joins they read a whole board once there are no statistics, as after a restore.
+        LEFT JOIN LATERAL (
+            SELECT l.board_id, l.seq, l.action_id, l.points, l.score_after, l.at
+            FROM ledger l
+            WHERE l.user_id = asked.user_id AND l.idempotency_key = asked.key
+            LIMIT 1
+        ) prior ON true
+        LEFT JOIN LATERAL (
+            SELECT a.action_id, a.points, a.cooldown_seconds, a.daily_cap, a.enabled
+            FROM actions a
+            WHERE a.board_id = p_board AND a.action_id = asked.action_id
+            LIMIT 1
+        ) action ON true
+        LEFT JOIN LATERAL (
+            SELECT t.score
+            FROM totals t
+            WHERE t.board_id = p_board AND t.time_window = 'all' AND t.period = '-infinity'
+              AND t.user_id = asked.user_id
+            LIMIT 1
+        ) total ON true
     ),
     -- Cooldown and cap look at what is in the ledger and at the place among this batch's own uses. Equal times
     -- make that exact: of several uses at one instant a cooldown admits the first, a cap the first that fit.

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from tests.e2e.own_valkey import OwnValkey
 from tests.harness import Server, StoreFactory, Stores
+from tests.own_stores import OwnValkey
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,8 @@ from tests.e2e.answers import (
     exchange,
     parse_answers,
 )
-from tests.e2e.proxy import Proxy
+from tests.faults.background import Background
+from tests.faults.proxy import Proxy
 from tests.harness import SECRET, Server, Stores, make_token, wait_until
 
 BODY_BYTES_MAX = 16 * 1024
@@ -840,7 +841,8 @@ def test_every_answer_has_a_request_id(public: httpx.Client) -> None:
 def test_submission_without_a_database_is_unavailable_and_can_be_repeated(
     stores: Stores, start_server: Callable[..., Server], tmp_path: Path
 ) -> None:
-    with Proxy(stores.database_url) as proxy:
+    with Background() as background:
+        proxy = Proxy(background, stores.database_url)
         server = start_server(DATABASE_URL=proxy.url)
         server.put_action("win", 10)
         assert server.submit("alice", key="first").status_code == 200
@@ -857,6 +859,7 @@ def test_submission_without_a_database_is_unavailable_and_can_be_repeated(
         with server.client("alice") as client:
             assert client.get("/api/users/alice/stats").json()["score"] == 20
         assert server.stop() == 0  # through the proxy, which ends with this block
+        proxy.cut()
 
 
 # -- fuzz

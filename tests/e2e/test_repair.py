@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from tests.e2e.answers import check_problem
-from tests.e2e.own_valkey import OwnValkey
 from tests.harness import Server, StoreFactory, Stores, Stream, wait_until
+from tests.own_stores import OwnValkey
 
 USERS = 12
 

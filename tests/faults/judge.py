@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from tests.faults.follower import Follower
-from tests.faults.load import ACTIONS, Attempt, Load
+from tests.faults.load import ACTIONS, Attempt
 from tests.harness import Server, Stores, wait_until
 
 CONVERGES_WITHIN_S = 8.0
@@ -14,14 +14,21 @@ LEDGER = """
 
 
 def judge(
-    stores: Stores, servers: Sequence[Server], load: Load, followers: Sequence[Follower] = (), *, resets: int = 0
+    stores: Stores,
+    servers: Sequence[Server],
+    board: str,
+    attempts: Sequence[Attempt],
+    followers: Sequence[Follower],
+    *,
+    resets: int,
 ) -> None:
     """Hold everything against everything (P1 to P5).
 
     :param stores: the ways to both stores that no fault is on.
+    :param attempts: everything that was submitted to the board in the history that its ledger tells.
     :param resets: how often every follower must have been told to begin anew because history changed.
     """
-    rows = stores.query(LEDGER, load.board)
+    rows = stores.query(LEDGER, board)
     # P3: seq gapless; every score the sum of its user's points so far
     assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1)), "seq has gaps"
     sums: dict[str, int] = defaultdict(int)
@@ -29,10 +36,10 @@ def judge(
         assert row["points"] == ACTIONS[row["action_id"]]
         sums[row["user_id"]] += row["points"]
         assert row["score_after"] == sums[row["user_id"]], f"score_after of seq {row['seq']}"
-    check_acknowledged(load.attempts, {(row["user_id"], row["idempotency_key"]): row for row in rows}, len(rows))
+    check_acknowledged(attempts, {(row["user_id"], row["idempotency_key"]): row for row in rows}, len(rows))
     # P4: the ranking is the ledger, on every server and in Redis itself
     for server in servers:
-        wait_until(lambda server=server: shown(server, load.board) == sums, CONVERGES_WITHIN_S, "what a server shows")
+        wait_until(lambda server=server: shown(server, board) == sums, CONVERGES_WITHIN_S, "what a server shows")
     verified = servers[0].run("verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     # P5: every stream knows the same, and was told of every point
@@ -46,7 +53,7 @@ def judge(
         assert follower.summed == sums
 
 
-def check_acknowledged(attempts: list[Attempt], by_key: dict[tuple[str, str], object], events: int) -> None:
+def check_acknowledged(attempts: Sequence[Attempt], by_key: dict[tuple[str, str], object], events: int) -> None:
     """Every submission has exactly one event, and every acknowledgement of it says so (P1, P2)."""
     assert len(by_key) == events, "an event without a key, or two with one"
     unexpected = Counter(a.status for a in attempts if a.status not in (0, 200, 422, 429, 503))

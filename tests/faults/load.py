@@ -76,8 +76,7 @@ class Load:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if not self._stopping:
-            self.finish()
+        self.finish()
 
     def wait_for_more(self, count: int, within_s: float = 20.0) -> None:
         """Wait for so many acknowledgements from now."""
@@ -86,6 +85,8 @@ class Load:
 
     def finish(self, within_s: float = FINISH_WITHIN_S) -> None:
         """Begin nothing new, and wait until everything begun is acknowledged."""
+        if self._stopping:
+            return
         self._stopping = True
 
         async def finish() -> None:

@@ -13,6 +13,7 @@ statement, an ``apply_events`` script) at one of these points:
 import asyncio
 import contextlib
 import hashlib
+import random
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Literal
@@ -38,7 +39,8 @@ class Proxy:
         self._links: set[Link] = set()
         self._armed: tuple[Point, Action, asyncio.Future[None]] | None = None
         self._server: asyncio.Server | None = None
-        self.delay_s = 0.0
+        self.delay_s = (0.0, 0.0)
+        """How long each submission is held up before it is passed on: evenly spread between the two."""
         self._flows = asyncio.Event()
         self._flows.set()
         self._drops = False
@@ -83,6 +85,17 @@ class Proxy:
     def black_hole(self) -> None:
         """Drop everything until :meth:`restore`, which ends the connections that lost something."""
         self._drops = True
+
+    def mute_subscriptions(self) -> int:
+        """Let subscriptions live and hear nothing any more; how many there are."""
+
+        async def mute() -> int:
+            muted = [link for link in self._links if link.subscribes]
+            for link in muted:
+                link.freeze()
+            return len(muted)
+
+        return int(self._background.run(mute()))
 
     def restore(self) -> None:
         """Let everything through again."""
@@ -143,6 +156,8 @@ class Proxy:
         self._links.add(link)
         try:
             await link.run()
+        except asyncio.CancelledError:
+            pass  # the loop ends; the stream's own callback would take it for an error
         finally:
             self._links.discard(link)
 
@@ -189,6 +204,10 @@ class Link:
         self._open = asyncio.Event()
         self._open.set()
 
+    @property
+    def subscribes(self) -> bool:
+        return isinstance(self._sniffer, RedisSniffer) and self._sniffer.subscribes
+
     def abort(self) -> None:
         """End it at both sides, at once."""
         self._server[1].transport.abort()
@@ -217,7 +236,7 @@ class Link:
             while data := await reader.read(65_536):
                 is_submission = self._sniffer.sees_request(data)
                 if is_submission:
-                    await asyncio.sleep(self._proxy.delay_s)
+                    await asyncio.sleep(random.uniform(*self._proxy.delay_s))
                     self._proxy.fire("request", self)
                 if is_submission and self._proxy.is_armed("torn") and data.endswith(SYNC):
                     await self._forward(writer, data.removesuffix(SYNC))
@@ -296,8 +315,10 @@ class RedisSniffer:
 
     def __init__(self) -> None:
         self._executing = False
+        self.subscribes = False
 
     def sees_request(self, data: bytes) -> bool:
+        self.subscribes = self.subscribes or b"SUBSCRIBE" in data[:40]
         if self.DIGEST in data[:200]:
             self._executing = True
             return True

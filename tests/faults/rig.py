@@ -2,16 +2,19 @@
 
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from time import monotonic
+
+import httpx
 
 from tests.faults.background import Background
 from tests.faults.follower import Follower
 from tests.faults.judge import judge
-from tests.faults.load import ACTIONS, Load
+from tests.faults.load import ACTIONS, Attempt, Load
 from tests.faults.proxy import Proxy
-from tests.harness import Server, Stores
+from tests.harness import Server, Stores, wait_until
 from tests.own_stores import OwnPostgres, OwnValkey
 
 FULL = os.environ.get("SCOREBOARD_TEST_FAULTS") == "full"
@@ -31,10 +34,12 @@ class Rig:
         self.postgres = self._stack.enter_context(postgres or OwnPostgres())
         self.valkey = self._stack.enter_context(valkey or OwnValkey())
         self.stores = Stores(self.postgres.url, self.valkey.url)
-        self.to_postgres = Proxy(self.background, self.postgres.url)
-        self.to_redis = Proxy(self.background, self.valkey.url)
+        self._proxies: list[Proxy] = []
+        self.to_postgres = self.add_proxy(self.postgres.url)
+        self.to_redis = self.add_proxy(self.valkey.url)
         self.servers: list[Server] = []
         self.loads: list[Load] = []
+        self._probes: list[Attempt] = []
 
     def close(self) -> None:
         """End everything; the journals stay in the test's folder."""
@@ -43,15 +48,21 @@ class Rig:
             server.kill()
         for number, load in enumerate(self.loads):
             load.write_journal(self._folder / f"journal{number}.jsonl")
-        for proxy in (self.to_postgres, self.to_redis):
+        for proxy in self._proxies:
             proxy.cut()
         self._stack.close()
 
     def start_server(
-        self, *, direct: bool = False, ulimit: str = "", environment: Mapping[str, str] | None = None, **settings: str
+        self,
+        *,
+        direct: bool = False,
+        to_redis: Proxy | None = None,
+        ulimit: str = "",
+        environment: Mapping[str, str] | None = None,
+        **settings: str,
     ) -> Server:
-        """Another server. :param direct: past the proxies."""
-        via = self.stores if direct else Stores(self.to_postgres.url, self.to_redis.url)
+        """Another server. :param direct: past the proxies. :param to_redis: its own way to Redis."""
+        via = self.stores if direct else Stores(self.to_postgres.url, (to_redis or self.to_redis).url)
         log = self._folder / f"server{len(self.servers)}.log"
         server = Server(via, log=log, ulimit=ulimit, environment=environment, **(self._settings | settings))
         self.servers.append(server)
@@ -71,6 +82,10 @@ class Rig:
         self.put_actions(board)
         return board
 
+    def add_proxy(self, url: str) -> Proxy:
+        self._proxies.append(Proxy(self.background, url))
+        return self._proxies[-1]
+
     def load(self, *servers: Server, **options: int | float | str) -> Load:
         load = Load(self.background, list(servers or self.servers), **options)  # type: ignore[arg-type]
         self.loads.append(load)
@@ -79,10 +94,37 @@ class Rig:
     def follow(self, *servers: Server, board: str = "global", receive_bytes: int | None = None) -> Follower:
         return Follower(self.background, list(servers or self.servers), board=board, receive_bytes=receive_bytes)
 
-    def judge(self, load: Load, *followers: Follower, resets: int = 0) -> None:
-        load.finish()
+    def probe(self, server: Server) -> httpx.Response:
+        """Submit once; the next probe is a repeat with the same key until one was acknowledged."""
+        is_new = not self._probes or self._probes[-1].status == 200
+        key = f"probe-{len(self._probes)}" if is_new else self._probes[-1].key
+        sent_at = monotonic()
+        answer = server.submit("game", "draw", key=key)
+        attempt = Attempt(key, "game", "draw", sent_at, monotonic(), answer.status_code, dict(answer.headers))
+        attempt.body = answer.json()
+        self._probes.append(attempt)
+        return answer
+
+    def wait_for_probe(self, server: Server, status: int = 200, within_s: float = 10) -> httpx.Response:
+        """Probe until it is answered with a status."""
+        answer = wait_until(
+            lambda: (a := self.probe(server)).status_code == status and a, within_s, f"a probe answered {status}"
+        )
+        assert isinstance(answer, httpx.Response)
+        return answer
+
+    def use_redis(self, valkey: OwnValkey) -> None:
+        """From now on the verdict asks this one."""
+        self.stores = Stores(self.stores.database_url, valkey.url)
+
+    def judge(self, *loads: Load, followers: Sequence[Follower] = (), resets: int = 0) -> None:
+        for load in loads:
+            load.finish()
         alive = [server for server in self.servers if server.process is not None and server.process.poll() is None]
-        judge(self.stores, alive, load, followers, resets=resets)
+        if self._probes:
+            self.wait_for_probe(alive[0])
+        attempts = self._probes + [attempt for load in loads for attempt in load.attempts]
+        judge(self.stores, alive, loads[0].board, attempts, followers, resets=resets)
 
     @contextmanager
     def busy(self, *servers: Server, resets: int = 0, **options: int | float | str) -> Iterator[Load]:
@@ -90,7 +132,7 @@ class Rig:
         board = str(options.get("board", "global"))
         with self.follow(*servers, board=board) as follower, self.load(*servers, **options) as load:
             yield load
-            self.judge(load, follower, resets=resets)
+            self.judge(load, followers=[follower], resets=resets)
 
     @staticmethod
     def pause(server: Server) -> None:

@@ -226,7 +226,7 @@ def test_readers_that_stop_reading_slow_nobody_and_catch_up(rig: Rig) -> None:
         assert grown < LOG_BYTES_MAX + SLOW_READERS * 2 * BUFFER_SOFT_BYTES
         for reader in slow:
             reader.resume()
-        rig.judge(load, witness, *slow)
+        rig.judge(load, followers=[witness, *slow])
 
 
 # -- requests that do not arrive
@@ -293,7 +293,7 @@ def test_a_storm_of_returning_readers_is_served_without_a_gap(rig: Rig) -> None:
             wait_until(lambda: all(reader.seq >= last for reader in readers), 60.0, "what the readers know")
             print(f"{STORM} readers knew everything {monotonic() - started:.2f} s after the start;")
             print(f"{sum(reader.resets != [] for reader in readers)} were reset")
-            rig.judge(load, *readers)
+            rig.judge(load, followers=readers)
         assert server.metric("scoreboard_reached_back_total") == 1
         assert {tuple(reader.resets) for reader in readers} <= {(), ("too_far_behind",)}
 

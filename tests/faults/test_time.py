@@ -202,7 +202,7 @@ def test_a_daily_cap_is_counted_by_the_days_of_the_boards_zone(make_rig: Callabl
         for day, midnight in enumerate(midnights):
             clock.go_on_from(midnight - timedelta(seconds=1))
             rig.background.run(play_across_midnight(load, [first, second], day))
-        rig.judge(load, follower)
+        rig.judge(load, followers=[follower])
     rows = rig.stores.query("SELECT user_id, at FROM ledger WHERE board_id = 'berlin'")
     days = Counter((row["user_id"], row["at"].astimezone(BERLIN).date()) for row in rows)
     # The day between the midnights was played at its beginning, so nobody could at its end.

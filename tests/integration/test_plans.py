@@ -33,6 +33,7 @@ HOT = {
     "list_actions": ["global", 100],
     "read_board": ["global"],
     "read_heads": [["global"], [150_000]],
+    "verify_events": ["global", 150_000, 200_000, 20_000],
 }
 
 
@@ -48,6 +49,23 @@ def test_hot_queries_touch_large_tables_only_by_index(filled: Stores) -> None:
         plan = filled.query(f"EXPLAIN (FORMAT JSON) {inline(QUERIES[name].text, arguments)}")[0][0]
         scanned = set(re.findall(r'"Node Type": "Seq Scan".*?"Relation Name": "(\w+)"', plan, re.DOTALL))
         assert not scanned & {"ledger", "totals"}, f"{name}: {json.dumps(json.loads(plan), indent=1)}"
+
+
+def test_submitting_reads_its_own_users_only_without_statistics_too(ledger: Ledger, stores: Stores) -> None:
+    """A database that was just restored has none."""
+    for statement in (FILL, FILL_TOTALS, "UPDATE boards SET seq = 200000, players = 50000"):
+        stores.query(f"/* no autovacuum yet */ {statement}")
+    stores.query("DELETE FROM pg_statistic WHERE starelid IN ('ledger'::regclass, 'totals'::regclass)")
+    before = index_entries_read(stores)
+    stores.query(
+        "SELECT * FROM submit_scores('global', ARRAY['user1', 'new'], ARRAY['win', 'win'], ARRAY['key1', 'x'])"
+    )
+    stores.query("SELECT pg_stat_force_next_flush()")
+    assert index_entries_read(stores) - before < 20
+
+
+def index_entries_read(stores: Stores) -> int:
+    return int(stores.query("SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes")[0][0])
 
 
 def test_submitting_reads_no_table_sequentially(filled: Stores) -> None:

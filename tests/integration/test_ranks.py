@@ -169,6 +169,13 @@ def test_slices_hold_every_entry_in_order(run: Run, started: Ranks, monkeypatch:
     assert run(read()) == [[("u1", -1), ("u2", -2)], [("u3", -3), ("u4", -4)], [("u5", -5)]]
 
 
+def test_scores_are_read_also_from_a_ranking_that_lost_entries(run: Run, started: Ranks, stores: Stores) -> None:
+    run(started.apply_events("global", "e1", [event(1, "a", 10), event(2, "b", -20)], previous_at=""))
+    with stores.redis() as client:
+        client.zrem("sb:{global}:all", "a")
+    assert run(started.read_scores("global", ["a", "b", "c"])) == {"b": -20}
+
+
 def test_a_rebuild_is_claimed_by_one(run: Run, ranks: Ranks) -> None:
     assert [run(ranks.claim_rebuild("global", who)) for who in "aab"] == [True, True, False]
     run(ranks.release_rebuild("global"))
