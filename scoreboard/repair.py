@@ -37,8 +37,9 @@ REPLAY_LAG_MAX = 100_000
 INLINE_LAG_MAX = 5_000
 """A writer closes gaps up to this many events itself; larger ones are left to the background."""
 SWAP_ATTEMPTS = 50
-SEEN_MAX = 1_000
-"""Events of a board that are remembered between two looks at the ledger."""
+SEEN_MAX = 250
+"""Events of a board that are remembered between two looks at the ledger; the first of them, which can't be new ones
+of a history that has replaced theirs."""
 PREPARE_S = 2.0
 BOARD_IN_USE_S = 60.0
 """A board is watched for this long after it was last written, read or streamed."""

@@ -64,6 +64,16 @@ def test_submitting_reads_its_own_users_only_without_statistics_too(ledger: Ledg
     assert index_entries_read(stores) - before < 20
 
 
+def test_looking_for_many_events_reads_only_them_without_statistics_too(ledger: Ledger, stores: Stores) -> None:
+    stores.query(FILL)
+    seqs = list(range(1, 200_000, 800))
+    query = inline(QUERIES["read_heads"].text, [["global"] * len(seqs), seqs])
+    before = index_entries_read(stores)
+    assert len([row for row in stores.query(query) if row["asked_at"]]) == len(seqs)
+    stores.query("SELECT pg_stat_force_next_flush()")
+    assert index_entries_read(stores) - before < 3 * len(seqs)
+
+
 def index_entries_read(stores: Stores) -> int:
     return int(stores.query("SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes")[0][0])
 
