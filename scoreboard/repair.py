@@ -127,11 +127,7 @@ class Repair:
     async def prepare(self, board: str) -> None:
         """Give a board its ranking before its first submission, if both stores answer in time."""
         self.use(board)
-        try:
-            async with asyncio.timeout(PREPARE_S):
-                await self.heal(board)
-        except (Unavailable, RanksUnavailable, TimeoutError):
-            self.suspect(board)
+        await asyncio.wait([self._start_healing(board)], timeout=PREPARE_S)
 
     def suspect(self, board: str) -> None:
         """The board's ranking may be wrong: heal it now."""
@@ -198,10 +194,7 @@ class Repair:
             elif not self._prove(board, witnesses[board], *ledgers[board]) or await self._is_wrong(
                 board, heads[board], ledgers[board][0]
             ):
-                # One board's trouble must not delay the others', so each heals in a task of its own.
-                task = asyncio.create_task(self._heal_suspect(board), name=f"heal:{board}")
-                self._healing[board] = task
-                task.add_done_callback(partial(self._end_healing, board))
+                self._start_healing(board)
 
     async def _is_wrong(self, board: str, head: Head | None, ledger: Head) -> bool:
         watched = self._watched.get(board)
@@ -222,6 +215,14 @@ class Repair:
         # Events between a writer's two stages are the ordinary state of a busy board. Without progress since the
         # last look they are not.
         return board in self._suspects or head == previous
+
+    def _start_healing(self, board: str) -> "asyncio.Task[None]":
+        """One board's trouble must not delay the others', so each heals in a task of its own, and in one only."""
+        task = self._healing.get(board)
+        if task is None:
+            task = self._healing[board] = asyncio.create_task(self._heal_suspect(board), name=f"heal:{board}")
+            task.add_done_callback(partial(self._end_healing, board))
+        return task
 
     def _end_healing(self, board: str, task: "asyncio.Task[None]") -> None:
         self._healing.pop(board, None)

@@ -154,15 +154,19 @@ def run_measured(command: list[str], environment: dict[str, str]) -> tuple[int, 
     with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
         started = time.monotonic()
         process = subprocess.Popen(command, env=environment, stdout=stdout, stderr=stderr)
-        killer = threading.Timer(COMMAND_S_MAX, process.kill)
-        killer.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        killer.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
+        memory, peak = psutil.Process(process.pid), 0
+        while process.poll() is None:
+            try:
+                peak = max(peak, memory.memory_info().rss)
+                process.wait(SAMPLE_S)
+            except (psutil.NoSuchProcess, subprocess.TimeoutExpired):
+                pass
+            if time.monotonic() - started > COMMAND_S_MAX:
+                process.kill()
         seconds = time.monotonic() - started
         stdout.seek(0)
         stderr.seek(0)
-        return process.returncode, seconds, usage.ru_maxrss / 1024, stdout.read(), stderr.read()
+        return process.returncode, seconds, peak / 2**20, stdout.read(), stderr.read()
 
 
 class Users:
