@@ -28,8 +28,8 @@ def store_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreFac
 
     stores = EmbeddedStores(DataDir(tmp_path_factory.mktemp("stores")))
     with asyncio.Runner() as runner:
-        runner.run(stores.start())
         try:
+            runner.run(stores.start())
             yield StoreFactory(stores.data.database_url, stores.data.redis_url)
         finally:
             runner.run(stores.stop())
