@@ -3,11 +3,11 @@
 -- Returns: one (above int8, before int8, at_least int8)
 SELECT
     (SELECT count(*) FROM totals
-     WHERE board_id = $1 AND time_window = 'all' AND period = '-infinity'
+     WHERE board_id = $1 AND time_window = 'all' AND period = '-infinity' AND submissions > 0
        AND (-score) < (-$2::int8)) AS above,
     (SELECT count(*) FROM totals
-     WHERE board_id = $1 AND time_window = 'all' AND period = '-infinity'
+     WHERE board_id = $1 AND time_window = 'all' AND period = '-infinity' AND submissions > 0
        AND ((-score), user_id) < ((-$2::int8), $3)) AS before,
     (SELECT count(*) FROM totals
-     WHERE board_id = $1 AND time_window = 'all' AND period = '-infinity'
+     WHERE board_id = $1 AND time_window = 'all' AND period = '-infinity' AND submissions > 0
        AND (-score) <= (-$2::int8)) AS at_least

@@ -3,7 +3,7 @@
 -- Returns: many (user_id text, score int8)
 SELECT user_id, score
 FROM totals
-WHERE board_id = $1 AND time_window = 'all' AND period = '-infinity'
+WHERE board_id = $1 AND time_window = 'all' AND period = '-infinity' AND submissions > 0
   AND ((-score), user_id) > ((-$2::int8), $3)
 ORDER BY (-score), user_id
 LIMIT $4

@@ -64,6 +64,23 @@ def test_submitting_reads_its_own_users_only_without_statistics_too(ledger: Ledg
     assert index_entries_read(stores) - before < 20
 
 
+def test_submitting_to_a_young_board_never_looks_through_its_order(ledger: Ledger, stores: Stores) -> None:
+    """PostgreSQL 18 skipped through the scores to find a user: few entries read, by very many scans."""
+    users = ", ".join(f"'user{number}'" for number in range(100))
+    for _ in range(3):
+        stores.query(
+            f"SELECT count(*) FROM submit_scores('global', ARRAY[{users}], array_fill('win'::text, ARRAY[100]),"
+            " array_fill(NULL::text, ARRAY[100]))"
+        )
+    stores.query("SELECT pg_stat_force_next_flush()")
+    scans = {
+        row["indexrelname"]: row["idx_scan"]
+        for row in stores.query("SELECT indexrelname, idx_scan FROM pg_stat_user_indexes WHERE relname = 'totals'")
+    }
+    assert scans["totals_pkey"] >= 300
+    assert scans["totals_order"] == 0
+
+
 def test_looking_for_many_events_reads_only_them_without_statistics_too(ledger: Ledger, stores: Stores) -> None:
     stores.query(FILL)
     seqs = list(range(1, 200_000, 800))
