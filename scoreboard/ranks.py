@@ -11,19 +11,21 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from time import monotonic
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 import orjson
+from hiredis import ReplyError
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from scoreboard.contracts import load_scripts
 from scoreboard.errors import RanksUnavailable
 from scoreboard.model import Event, Head, Page, Position, RankChange, Standing, format_time, rank_shared
+from scoreboard.pipeline import Pipeline
 from scoreboard.tasks import end_tasks
 
 COMMAND_TIMEOUT_S = 1.0
@@ -62,11 +64,16 @@ class Aged(msgspec.Struct, frozen=True):
     standings: tuple[Standing | None, ...] = ()
 
 
+class _NoScript(Exception):
+    """The script is not known to the server: it was restarted or flushed."""
+
+
 class Ranks:
     """The ranking. Every method raises RanksUnavailable when Redis does not answer."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
+        self._pipeline = Pipeline(self._connect, timeout_s=COMMAND_TIMEOUT_S)
         self._scripts = load_scripts()
         self._away = False
 
@@ -90,7 +97,15 @@ class Ranks:
 
     async def close(self) -> None:
         """Close every connection."""
+        self._pipeline.drop()
         await self._client.aclose()
+
+    async def _connect(self) -> asyncio.StreamWriter:
+        """A connection of the pool's making, with all that the URL asks for, that the pool does not have."""
+        connection = self._client.connection_pool.make_connection()
+        await connection.connect()
+        writer, connection._reader, connection._writer = connection._writer, None, None
+        return cast(asyncio.StreamWriter, writer)
 
     @property
     def available(self) -> bool:
@@ -224,24 +239,27 @@ class Ranks:
     async def _run(self, name: str, keys: Sequence[str], arguments: Sequence[str | bytes]) -> Any:
         script = self._scripts[name]
         assert script.keys is None or script.keys == len(keys), f"{name}.lua takes {script.keys} keys"
+        what = f"{name}.lua"
         try:
-            return await self._send(f"{name}.lua", "EVALSHA", script.sha, len(keys), *keys, *arguments)
-        except NoScriptError:
-            return await self._send(f"{name}.lua", "EVAL", script.text, len(keys), *keys, *arguments)
+            return await self._send(what, self._pipeline.ask("EVALSHA", script.sha, len(keys), *keys, *arguments))
+        except _NoScript:
+            return await self._send(what, self._pipeline.ask("EVAL", script.text, len(keys), *keys, *arguments))
 
     async def _call(self, *command: Any) -> Any:
-        return await self._send(command[0], *command)
+        return await self._send(command[0], self._client.execute_command(*command))
 
-    async def _send(self, what: str, *command: Any) -> Any:
+    async def _send(self, what: str, answered: Awaitable[Any]) -> Any:
+        """The answer. :raises RanksUnavailable: if there is none, or it is an error, by its code."""
         try:
-            answer = await self._client.execute_command(*command)
-        except NoScriptError:
-            raise
-        except ReadOnlyError as exc:
-            # A failover: this is the old primary, and so is every connection in the pool. New ones find the new one.
-            await self._client.connection_pool.disconnect(inuse_connections=True)
-            raise RanksUnavailable(f"{what}: {exc}") from exc
-        except ResponseError as exc:  # it answers, but can't: out of memory, still loading
+            answer = await answered
+        except (ResponseError, ReplyError) as exc:  # it answers, but can't: out of memory, still loading
+            code = str(exc).partition(" ")[0]
+            if code == "NOSCRIPT":
+                raise _NoScript from exc
+            if code == "READONLY" or isinstance(exc, ReadOnlyError):
+                # A failover: this is the old primary, and so is every open connection. New ones find the new one.
+                self._pipeline.drop()
+                await self._client.connection_pool.disconnect(inuse_connections=True)
             raise RanksUnavailable(f"{what}: {exc}") from exc
         except (RedisError, OSError, TimeoutError) as exc:
             self._away = True

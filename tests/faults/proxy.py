@@ -14,10 +14,13 @@ import asyncio
 import contextlib
 import hashlib
 import random
+from collections import deque
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+import hiredis
 
 from tests.faults.background import Background
 
@@ -309,21 +312,33 @@ class PostgresSniffer:
 
 
 class RedisSniffer:
-    """Tells the script that applies events by its digest; its answer is whatever comes next."""
+    """Follows commands and answers far enough to tell when the script that applies events is sent, and answered."""
 
     DIGEST = hashlib.sha1((files("scoreboard") / "lua/apply_events.lua").read_bytes()).hexdigest().encode()
 
     def __init__(self) -> None:
-        self._executing = False
+        self._requests = hiredis.Reader()
+        self._answers = hiredis.Reader()
+        self._under_way: deque[bool] = deque()  # of each command whether it applies events
         self.subscribes = False
 
     def sees_request(self, data: bytes) -> bool:
-        self.subscribes = self.subscribes or b"SUBSCRIBE" in data[:40]
-        if self.DIGEST in data[:200]:
-            self._executing = True
-            return True
-        return False
+        """Whether these bytes complete a command that applies events."""
+        self._requests.feed(data)
+        found = False
+        while (command := self._requests.gets()) is not False:
+            self.subscribes = self.subscribes or command[0].upper() == b"SUBSCRIBE"
+            applies = len(command) > 1 and command[1] == self.DIGEST
+            self._under_way.append(applies)
+            found = found or applies
+        return found
 
     def sees_answer(self, data: bytes) -> bool:
-        was, self._executing = self._executing, False
-        return was
+        """Whether these bytes complete the answer to such a command."""
+        if self.subscribes:  # what comes there is asked by nobody
+            return False
+        self._answers.feed(data)
+        found = False
+        while self._under_way and self._answers.gets() is not False:
+            found = self._under_way.popleft() or found
+        return found
