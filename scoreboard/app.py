@@ -27,6 +27,7 @@ from scoreboard.http.routes import create_app
 from scoreboard.http.services import Services, StreamSlots
 from scoreboard.ledger import Ledger
 from scoreboard.limits import RateLimiter
+from scoreboard.logs import flush_logs
 from scoreboard.metrics import Metrics
 from scoreboard.migrations import migrate
 from scoreboard.model import Action, Head
@@ -80,6 +81,8 @@ class Parts:
             cors_origins=config.cors_origins,
             slots=StreamSlots(config.streams_max, config.streams_per_ip_max),
             connections=ConnectionSlots(connections_max, self.metrics),
+            fast_lane=config.fast_lane,
+            log_reads=config.log_level == "debug",
             sign_demo=partial(_sign_demo, config, key) if has_demo(config) else None,
         )
         self._watch_gauges()
@@ -113,6 +116,7 @@ class Parts:
             "feed": self.feed.watch,
             "pump": self.pump.run,
             "sweep": self.pump.sweep,
+            "logs": flush_logs,
         }
 
 

@@ -32,6 +32,7 @@ SETTINGS = {
     "PUBLIC_READS": "true or false: whether boards can be read without a token (true)",
     "CORS_ORIGINS": "comma list of origins whose pages may call the API, or * (none)",
     "RATE_LIMIT": "submissions per user in so many seconds, all of which may come at once, or off (100/60s)",
+    "FAST_LANE": "true or false: whether plain requests are answered without the framework's parser (true)",
     "STREAMS_MAX": "open streams, 1 to 1000000 (12000)",
     "STREAMS_PER_IP_MAX": "open streams of one address, 0 for no limit (0)",
     "LOG_LEVEL": "debug, info, warning or error (info)",
@@ -60,6 +61,7 @@ class Config(msgspec.Struct, frozen=True):
     public_reads: bool
     cors_origins: tuple[str, ...]
     rate: Rate | None
+    fast_lane: bool
     streams_max: int
     streams_per_ip_max: int
     log_level: LogLevel
@@ -115,6 +117,7 @@ def load_config(
         public_reads=values.choice("PUBLIC_READS", "true", "true", "false") == "true",
         cors_origins=values.origins("CORS_ORIGINS"),
         rate=values.rate("RATE_LIMIT", Rate(quota=100, window_s=60)),
+        fast_lane=values.choice("FAST_LANE", "true", "true", "false") == "true",
         streams_max=values.integer("STREAMS_MAX", 12_000, 1, 1_000_000),
         streams_per_ip_max=values.integer("STREAMS_PER_IP_MAX", 0, 0, 1_000_000),
         log_level=values.choice("LOG_LEVEL", "info", "debug", "info", "warning", "error"),  # type: ignore[arg-type]

@@ -29,6 +29,9 @@ WATCH_S = 1.0
 BOARD_IDLE_S = 60.0
 """A board is followed for this long after it was last read or streamed."""
 
+Beginning = tuple[BoardLog, Callable[[], bytes]]
+"""Where a stream begins: its log, and a function that gives its first bytes at the moment of joining."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -193,7 +196,7 @@ class Feed:
 
     # -- where a stream begins
 
-    async def begin(self, board: str, kinds: int, last: str | None) -> tuple[BoardLog, Callable[[], bytes]]:
+    async def begin(self, board: str, kinds: int, last: str | None) -> Beginning:
         """Prepare a stream: the feed, and a function that gives its first bytes at the moment of joining.
 
         The function is for ``Pump.join``, which calls it and registers the reader in one step of the event loop, so
@@ -202,10 +205,10 @@ class Feed:
         :param last: the reader's Last-Event-ID, or None for a fresh one.
         """
         feed = await self.open(board)
-        if last is None:
-            self._metrics.streams_opened.labels("fresh").inc()
-            return feed, lambda: feed.beginning(kinds)
-        position = parse_position(last)
+        begun = self.begin_now(board, kinds, last)
+        if begun is not None:
+            return begun
+        position = parse_position(last or "")
         if position is None:
             return feed, self._reset(feed, "malformed", kinds)
         if position.epoch != feed.epoch or position.seq > feed.seq:
@@ -221,6 +224,21 @@ class Feed:
             if position.seq < feed.start_seq:
                 return feed, self._reset(feed, "too_far_behind", kinds)
         self._metrics.streams_opened.labels(start).inc()
+        return feed, lambda: self._since(feed, position.seq, kinds)
+
+    def begin_now(self, board: str, kinds: int, last: str | None) -> Beginning | None:
+        """As :meth:`begin`, if the log that is open already has all that the reader needs; else None."""
+        feed = self._boards.get(board)
+        if feed is None:
+            return None
+        feed.used_at = monotonic()
+        if last is None:
+            self._metrics.streams_opened.labels("fresh").inc()
+            return feed, lambda: feed.beginning(kinds)
+        position = parse_position(last)
+        if position is None or position.epoch != feed.epoch or not feed.start_seq <= position.seq <= feed.seq:
+            return None
+        self._metrics.streams_opened.labels("resumed").inc()
         return feed, lambda: self._since(feed, position.seq, kinds)
 
     def _reset(self, feed: BoardLog, reason: str, kinds: int) -> Callable[[], bytes]:

@@ -42,7 +42,8 @@ class Pages:
         self._reads = reads
         self._feed = feed
         self._repair = repair
-        self._metrics = metrics
+        self._count_ready = metrics.pages.labels("ready")
+        self._count_feed = metrics.pages.labels("feed")
         self._reading: dict[tuple[str, Key], asyncio.Task[Page]] = {}
 
     async def read_leaderboard(
@@ -56,26 +57,43 @@ class Pages:
         :raises NotFound: if there is no such board.
         :raises Unavailable: if no store can tell.
         """
-        self._repair.use(board)
         key: Key = (limit, offset, after)
+        answer = self.ready(board, key)
+        if answer is not None:
+            return answer
         feed = self._current_feed(board)
         if feed is None:
             await self._feed.open(board)
+            answer = self.ready(board, key)
+            if answer is not None:
+                return answer
             feed = self._current_feed(board)
+        page = await self._read(board, key)
+        answer = encode_page(board, page)
+        if feed is not None:
+            _keep(feed, key, page, answer)
+        return answer
+
+    def ready(self, board: str, key: Key) -> Answer | None:
+        """The page if it is known to be right and no store has to be asked for it.
+
+        :param key: limit, offset and after, as for :meth:`read_leaderboard`.
+        """
+        self._repair.use(board)
+        feed = self._current_feed(board)
         if feed is None:
-            return encode_page(board, await self._read(board, key))
+            return None
         answer = feed.pages.get(key)
         if isinstance(answer, Answer):
-            self._metrics.pages.labels("ready").inc()
+            self._count_ready.inc()
             return answer
-        if offset == 0 and after is None and limit <= TOP_SIZE:
-            self._metrics.pages.labels("feed").inc()
-            page = top_page(feed, limit)
-        else:
-            page = await self._read(board, key)
+        limit, offset, after = key
+        if offset or after is not None or limit > TOP_SIZE:
+            return None
+        self._count_feed.inc()
+        page = top_page(feed, limit)
         answer = encode_page(board, page)
-        if page.position == feed.position and len(feed.pages) < PAGES_PER_BOARD_MAX:
-            feed.pages[key] = answer
+        _keep(feed, key, page, answer)
         return answer
 
     async def read_stats(self, board: str, user_id: str) -> dict[str, Any]:
@@ -131,6 +149,12 @@ class Pages:
     def _forget(self, board: str, key: Key, task: "asyncio.Task[Page]") -> None:
         if self._reading.get((board, key)) is task:
             del self._reading[board, key]
+
+
+def _keep(feed: BoardLog, key: Key, page: Page, answer: Answer) -> None:
+    """Let others have a page that was just encoded, as long as it is the board's."""
+    if page.position == feed.position and len(feed.pages) < PAGES_PER_BOARD_MAX:
+        feed.pages[key] = answer
 
 
 def top_page(feed: BoardLog, limit: int) -> Page:

@@ -50,14 +50,17 @@ class Pump:
         """Open streams."""
         return sum(len(log.readers) for log in self._joined)
 
-    def join(self, log: BoardLog, reader: Reader, first: Callable[[], bytes]) -> None:
-        """Register a reader and write its first bytes."""
+    def join(self, log: BoardLog, reader: Reader, first: Callable[[], bytes], head: bytes = b"") -> None:
+        """Register a reader and write its first bytes.
+
+        :param head: of the answer, if that is not out yet: it leaves with them.
+        """
         data = frames.encode_retry(frames.RETRY_MS) + first()
         reader.next = log.end
         reader.log = log
         log.readers.add(reader)
         self._joined.add(log)
-        self._write(reader, data)
+        self._write(reader, data, head)
 
     def leave(self, reader: Reader) -> None:
         """Forget a reader."""
@@ -89,9 +92,9 @@ class Pump:
                 reader.transport.write(frames.LAST_CHUNK)
             reader.transport.close()
 
-    def _write(self, reader: Reader, data: bytes) -> None:
+    def _write(self, reader: Reader, data: bytes, head: bytes = b"") -> None:
         if data and not reader.transport.is_closing():
-            reader.transport.write(self._frame(reader, data))
+            reader.transport.write(head + self._frame(reader, data))
             reader.written_at = monotonic()
             self._metrics.delivered_bytes.inc(len(data))
 

@@ -6,13 +6,16 @@
 - A stream's client has nothing more to say. One that does would fill the buffer and hide its disconnect: it is cut.
 - Closing a socket with unread data resets the connection and can destroy the answer on its way. After a refused
   body the connection lingers: it stops sending, discards what still comes, and closes when the client does.
+- What a connection at rest says is offered to the fast lane first. While that answers, what else comes is held.
 - Sanic takes every connection there is. One beyond the bound is told so at once and lingers shortly for the answer to
   arrive; when many do that already it is cut.
 """
 
+import asyncio
 import socket
+from collections.abc import Callable, Coroutine
 from time import monotonic
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import orjson
 from sanic.exceptions import BadRequest, BadURL, RequestTimeout, SanicException, ServiceUnavailable
@@ -22,7 +25,8 @@ from sanic.models.server_types import ConnInfo
 from sanic.request import Request
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from scoreboard.errors import Overloaded
+from scoreboard.errors import Overloaded, ScoreboardError, Unavailable
+from scoreboard.http.plain import PlainRequest
 from scoreboard.metrics import Metrics
 
 REQUEST_DEADLINE_S = 15.0
@@ -39,7 +43,7 @@ REFUSAL_LINGER_S = 1.0
 REFUSAL_RETRY_AFTER_S = 5.0
 
 
-def _encode_refusal(error: Overloaded) -> bytes:
+def _encode_refusal(error: ScoreboardError) -> bytes:
     body = orjson.dumps(error.problem)
     headers = {
         **error.headers,
@@ -52,6 +56,7 @@ def _encode_refusal(error: Overloaded) -> bytes:
     return "\r\n".join(lines).encode("ascii") + body
 
 
+OVERDUE = _encode_refusal(Unavailable("the answer was not ready in time"))
 REFUSAL = _encode_refusal(Overloaded("too many connections are open", retry_after_s=REFUSAL_RETRY_AFTER_S))
 
 
@@ -73,11 +78,21 @@ class ConnectionSlots:
         return True
 
 
+class Lane(Protocol):
+    """Who is offered what a resting connection says, before Sanic."""
+
+    def take(self, connection: "ScoreboardProtocol", data: bytes) -> bool: ...
+
+
 class _Http(Http):
     """Sanic's HTTP/1.1, with an answer for a request target that can't be parsed at all.
 
     Sanic reports such a target in an answer to a request that has it, which fails the same way and answers nothing.
     """
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__(protocol)  # type: ignore[no-untyped-call]
+        self.request = None  # type: ignore[assignment]  # Sanic sets it when it begins to wait for the first
 
     def create_empty_request(self) -> None:
         try:
@@ -92,7 +107,20 @@ class ScoreboardProtocol(HttpProtocol):
 
     HTTP_CLASS = _Http
 
-    __slots__ = ("_began", "_lingered_bytes", "_lingering", "_slots", "lingers", "refused", "streaming")
+    __slots__ = (
+        "_answering",
+        "_began",
+        "_half_closed",
+        "_held",
+        "_lane",
+        "_lingered_bytes",
+        "_lingering",
+        "_on_lost",
+        "_slots",
+        "lingers",
+        "refused",
+        "streaming",
+    )
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -102,6 +130,11 @@ class ScoreboardProtocol(HttpProtocol):
         self._lingered_bytes = 0
         self._began = 0.0
         self.refused = False
+        self._lane: Lane | None = self.app.ctx.fast_lane
+        self._answering: asyncio.Task[None] | None = None
+        self._held = b""
+        self._half_closed = False
+        self._on_lost: Callable[[], None] | None = None
         self._slots: ConnectionSlots = self.app.ctx.connections
 
     def connection_made(self, transport: Any) -> None:
@@ -127,6 +160,10 @@ class ScoreboardProtocol(HttpProtocol):
         else:
             self._slots.open -= 1
         super().connection_lost(exc)  # type: ignore[no-untyped-call]
+        if self._answering is not None:
+            self._answering.cancel()
+        if self._on_lost is not None:
+            self._on_lost()
 
     def cut(self) -> None:
         """End the connection at once."""
@@ -149,13 +186,81 @@ class ScoreboardProtocol(HttpProtocol):
             if self._lingered_bytes > LINGER_BYTES_MAX:
                 self.cut()
             return
+        if self._answering is not None:
+            self._hold(data)
+            return
+        if self._lane is not None and self._rests() and self._lane.take(self, data):
+            return
         if self.http is None or self.http.stage is Stage.IDLE:
             self._began = monotonic()
         super().data_received(data)
 
+    # -- the fast lane's side
+
+    def _rests(self) -> bool:
+        """Whether nothing is under way: Sanic waits for a request, of which it has nothing yet, and all is sent."""
+        if self.recv_buffer or not self._can_write.is_set():
+            return False
+        http = self.http
+        if http is None:
+            return self._task is not None  # it has not even begun, else it has ended
+        return http.stage is Stage.IDLE and http.request is None  # with one it reads what is left of a refused body
+
+    def answer(self, data: bytes) -> None:
+        """Write a whole answer."""
+        assert self.transport is not None
+        self._time = monotonic()
+        self.transport.write(data)
+
+    def answer_with(self, answer: Coroutine[Any, Any, bytes], request: PlainRequest) -> None:
+        """Write what a coroutine returns, and close the connection then if the request is not to keep it."""
+        self._time = monotonic()
+        self._answering = self.loop.create_task(self._answer_with(answer, request))
+
+    async def _answer_with(self, answer: Coroutine[Any, Any, bytes], request: PlainRequest) -> None:
+        try:
+            data = await answer
+        finally:
+            self._answering = None
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        self.answer(data)
+        if not request.keep_alive or self._half_closed:
+            self.close()
+        elif self._held:
+            held, self._held = self._held, b""
+            transport.resume_reading()
+            self.data_received(held)
+
+    def become_stream(self, on_lost: Callable[[], None]) -> None:
+        """From here on the connection belongs to the feed alone, and Sanic's half of its memory is given back.
+
+        :param on_lost: called when the connection is gone.
+        """
+        self.start_stream()
+        self._on_lost = on_lost
+        for ended in (self._task, self._callback_check_timeouts):
+            if ended is not None:
+                ended.cancel()
+        self._task = None
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what comes while a request is answered, and take no more than that."""
+        assert self.transport is not None
+        self._held += data
+        self.transport.pause_reading()
+
+    def close_if_idle(self) -> bool:
+        """Close the connection if no request is under way; whether it did."""
+        return self._answering is None and bool(super().close_if_idle())
+
     def eof_received(self) -> bool:
         """The client has said all it will. Unless it said nothing, it still wants its answer."""
         http = self.http
+        if self._answering is not None:
+            self._half_closed = True
+            return True
         if self._lingering or self.streaming or http is None or http.stage is Stage.IDLE or not self._task:
             return False
         if http.stage is Stage.REQUEST or (http.stage is Stage.HANDLER and http.request_body):
@@ -171,6 +276,8 @@ class ScoreboardProtocol(HttpProtocol):
         self.loop.call_later(LINGER_S, self.cut)
 
     def close(self, timeout: float | None = None) -> None:
+        if self._on_lost is not None:
+            return  # Sanic's task ends, and the stream goes on
         if not self.lingers or self.transport is None or self.transport.is_closing():
             super().close(timeout)
         elif not self._lingering:
@@ -188,6 +295,13 @@ class ScoreboardProtocol(HttpProtocol):
         if not self._task or self.streaming or http is None:
             return
         stage, now = http.stage, monotonic()
+        if self._answering is not None:
+            if now - self._time > RESPONSE_DEADLINE_S:
+                self.answer(OVERDUE)
+                self.close()
+                return
+            self._callback_check_timeouts = self.loop.call_later(CHECK_S, self.check_timeouts)
+            return
         arriving = stage is Stage.REQUEST or (stage is Stage.HANDLER and http.request_body)
         if stage is Stage.IDLE and now - self._time > IDLE_S:
             self._task.cancel()
@@ -209,9 +323,9 @@ def hand_over(request: Request) -> None:
     cast(Http, request.stream).stage = Stage.RESPONSE
 
 
-def end_after(request: Request) -> None:
+def end_after(request: Request | PlainRequest) -> None:
     """Close the connection after this answer."""
-    cast(Http, request.stream).keep_alive = False
+    cast("Http | PlainRequest", request.stream).keep_alive = False
 
 
 def leave_body(request: Request, bytes_max: int) -> None:

@@ -26,17 +26,22 @@ from sanic.exceptions import (
     RequestTimeout as SanicRequestTimeout,
 )
 from sanic.handlers import ErrorHandler
+from sanic.headers import format_http1_response
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
 from scoreboard import errors
 from scoreboard.errors import ScoreboardError
+from scoreboard.http.plain import PlainRequest
 from scoreboard.http.protocol import connection_of, end_after, leave_body
 from scoreboard.http.services import Services
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 EXPOSED_HEADERS = "ETag, Idempotent-Replayed, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id"
+BODILESS = frozenset({204, 304})
+QUIET_ROUTES = frozenset({"/api/leaderboard"})
+"""Asked many thousand times a second: what succeeds is counted, and logged only where every read is to be."""
 NO_STORE = {"cache-control": "no-store"}
 
 log = structlog.get_logger("scoreboard.requests")
@@ -60,6 +65,26 @@ class Answer(HTTPResponse):
             self.headers.setdefault("content-type", self.content_type)
         self.headers.pop("alt-svc", None)  # Sanic adds an empty one
         return ((name.encode("ascii"), str(value).encode("ascii")) for name, value in self.headers.items())
+
+
+def encode_answer(response: HTTPResponse, *, keep_alive: bool) -> bytes:
+    """An answer with all its body as it goes over the wire, byte for byte as Sanic would send it."""
+    if response.status not in BODILESS:
+        response.headers["content-length"] = len(response.body or b"")
+    response.headers["connection"] = "keep-alive" if keep_alive else "close"
+    return format_http1_response(response.status, response.processed_headers) + (response.body or b"")
+
+
+def encode_stream_head(response: HTTPResponse) -> bytes:
+    """The head of an answer whose body comes in chunks."""
+    response.headers["transfer-encoding"] = "chunked"
+    response.headers["connection"] = "keep-alive"
+    return format_http1_response(response.status, response.processed_headers)
+
+
+def next_request_id() -> str:
+    """An id for a request that brought none."""
+    return f"{_process}-{next(_numbers)}"
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> HTTPResponse:
@@ -105,17 +130,21 @@ def endpoint(services: Services, route: str, handler: Handler) -> Handler:
     return handle
 
 
-def finish(services: Services, request: Request, response: HTTPResponse, route: str, took: float) -> None:
+def finish(
+    services: Services, request: Request | PlainRequest, response: HTTPResponse, route: str, took: float
+) -> None:
     """Give an answer its common headers, count it and log it."""
     request_id = request.headers.get("x-request-id", "")
     if not _REQUEST_ID.fullmatch(request_id):
-        request_id = f"{_process}-{next(_numbers)}"
+        request_id = next_request_id()
     response.headers["x-request-id"] = request_id
-    allow_origin(services, request, response.headers)
+    allow_origin(services, request.headers.get("origin"), response.headers)
     if services.draining:
         response.headers["connection"] = "close"
         end_after(request)
-    services.metrics.requests.labels(route, response.status).inc()
+    services.metrics.count_request(route, response.status)
+    if route in QUIET_ROUTES and response.status < 400 and not services.log_reads:
+        return
     log.info(
         "request",
         id=request_id,
@@ -127,12 +156,11 @@ def finish(services: Services, request: Request, response: HTTPResponse, route: 
     )
 
 
-def allow_origin(services: Services, request: Request, headers: Any) -> None:
+def allow_origin(services: Services, origin: str | None, headers: Any) -> None:
     """Say that the page of an allowed origin may read the answer."""
     if not services.cors_origins:
         return
     headers["vary"] = "Origin"
-    origin = request.headers.get("origin")
     if origin in services.cors_origins or ("*" in services.cors_origins and _ORIGIN.fullmatch(origin or "")):
         headers["access-control-allow-origin"] = origin
         headers["access-control-expose-headers"] = EXPOSED_HEADERS
@@ -141,7 +169,7 @@ def allow_origin(services: Services, request: Request, headers: Any) -> None:
 def preflight_response(services: Services, request: Request, allowed: list[str]) -> HTTPResponse:
     """The answer to a browser that asks what it may send."""
     response = Answer(b"", 204)
-    allow_origin(services, request, response.headers)
+    allow_origin(services, request.headers.get("origin"), response.headers)
     response.headers["access-control-allow-methods"] = ", ".join(sorted(allowed))
     response.headers["access-control-allow-headers"] = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID"
     response.headers["access-control-max-age"] = "600"

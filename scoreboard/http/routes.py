@@ -7,11 +7,10 @@ from typing import Any
 from sanic import Sanic
 
 from scoreboard.http import boards, leaderboard, operations, scores, stream
+from scoreboard.http.fast_lane import FastLane
+from scoreboard.http.plain import BODY_BYTES_MAX, HEAD_BYTES_MAX
 from scoreboard.http.render import Handler, ProblemHandler, endpoint
 from scoreboard.http.services import Services
-
-BODY_BYTES_MAX = 16 * 1024
-HEAD_BYTES_MAX = 8 * 1024
 
 ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", "/api/scores", scores.submit_score),
@@ -52,6 +51,7 @@ def create_app(services: Services) -> "Sanic[Any, Any]":
     for path, handlers in by_path.items():
         for method, wrapped in handlers.items():
             app.add_route(wrapped, path, methods=_with_head(method), name=_name(method, path))
+    app.ctx.fast_lane = FastLane(services, by_path["/api/scores"]["POST"]) if services.fast_lane else None
     return app
 
 

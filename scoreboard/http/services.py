@@ -46,6 +46,8 @@ class StreamSlots:
 class Services(msgspec.Struct):
     """The parts behind the handlers, and the few settings that concern HTTP.
 
+    :ivar fast_lane: whether plain requests are answered without Sanic's parser.
+    :ivar log_reads: whether successful reads are logged too, each of them.
     :ivar sign_demo: signs a token for a demo user; None where there is no demo.
     :ivar draining: set when the server is about to end: not ready any more.
     """
@@ -64,5 +66,7 @@ class Services(msgspec.Struct):
     cors_origins: tuple[str, ...]
     slots: StreamSlots
     connections: ConnectionSlots
+    fast_lane: bool
+    log_reads: bool
     sign_demo: Callable[[str], str] | None
     draining: bool = False

@@ -18,6 +18,7 @@ from scoreboard.pump import END_SPREAD_MS, Pump
 
 EVENT_STREAM = "text/event-stream"
 HEADERS = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
+STREAM_ROUTE = "/api/leaderboard/stream"
 LAST_ID_CHARS_MAX = 64
 
 
@@ -61,12 +62,12 @@ async def send_head(services: Services, request: Request, reader: Reader) -> Non
     connection_of(request).start_stream()
     if reader.chunked:
         response = await request.respond(Answer(None, 200, HEADERS, EVENT_STREAM))
-        finish(services, request, response, "/api/leaderboard/stream", 0.0)
+        finish(services, request, response, STREAM_ROUTE, 0.0)
         await response.send(b"")
         return
     # HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
     headers: dict[str, str] = {**HEADERS, "content-type": EVENT_STREAM, "connection": "close"}
-    allow_origin(services, request, headers)
+    allow_origin(services, request.headers.get("origin"), headers)
     lines = [f"{name}: {value}" for name, value in headers.items()]
     reader.transport.write("\r\n".join(["HTTP/1.0 200 OK", *lines, "", ""]).encode("latin-1"))
     hand_over(request)
