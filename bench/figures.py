@@ -3,10 +3,13 @@
 import math
 from collections.abc import Sequence
 from statistics import median
+from typing import Any
 
 PERCENTILES = (50, 90, 95, 99)
+CURVE = (1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 100)
+"""Percents at which a distribution is kept for plots."""
 
-Figures = dict[str, float]
+Figures = dict[str, Any]
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
@@ -16,7 +19,7 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 
 
 def summarise_ms(samples_s: Sequence[float]) -> Figures:
-    """Count, percentiles and maximum, in milliseconds; only a count of 0 where there is no sample."""
+    """Count, percentiles, maximum and the distribution, in milliseconds; only a count of 0 where there is no sample."""
     if not samples_s:
         return {"count": 0}
     ordered = sorted(samples_s)
@@ -24,6 +27,7 @@ def summarise_ms(samples_s: Sequence[float]) -> Figures:
     for percent in PERCENTILES:
         summary[f"p{percent}"] = round(percentile(ordered, percent) * 1_000, 3)
     summary["max"] = round(ordered[-1] * 1_000, 3)
+    summary["curve"] = [[percent, round(percentile(ordered, percent) * 1_000, 3)] for percent in CURVE]
     return summary
 
 

@@ -62,6 +62,11 @@ class Child:
                 self._lines.put(line)
         self._lines.put(None)
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
     def tell(self, message: object) -> None:
         """Send one line of JSON."""
         assert self._process.stdin is not None
@@ -112,6 +117,17 @@ class Child:
         if process.stdin is not None:
             process.stdin.close()
         self._reader.join(5)
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a process that is in RAM; Linux only."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Time that a process has computed so far; Linux only."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def list_children(pid: int) -> list[int]:

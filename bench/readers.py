@@ -19,7 +19,7 @@ from bench.client import encode_get, set_no_delay
 from bench.figures import summarise_ms
 from bench.streams import Decoder, Story, StreamBroken
 
-CONNECTING_MAX = 64
+CONNECTING_MAX = 256
 CONNECT_TIMEOUT_S = 30.0
 CONVERGE_TIMEOUT_S = 15.0
 ORDERS_TIMEOUT_S = 300.0
@@ -40,6 +40,8 @@ class Reader(asyncio.Protocol):
         self._head_is_over = False
         self._rest = b""
         self._closing = False
+        self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done with the first snapshot, or when there will be none."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
@@ -76,10 +78,17 @@ class Reader(asyncio.Protocol):
         self._rest = data if step is None else b""
         if step is not None:
             self.story.hear(step, now)
+            if self.story.first_seq is not None:
+                self._begin()
+
+    def _begin(self) -> None:
+        if not self.begun.done():
+            self.begun.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._closing:
             self.story.broken = self.story.broken or f"the connection was lost: {exc}"
+        self._begin()
 
     def close(self) -> None:
         """Leave."""
@@ -98,10 +107,9 @@ async def connect_readers(host: str, port: int, count: int) -> list[Reader]:
         async with gate:
             loop = asyncio.get_running_loop()
             _, reader = await loop.create_connection(lambda: Reader(request, decoder), host, port)
-            while reader.story.first_seq is None:
-                if reader.story.broken is not None:
-                    raise StreamBroken(reader.story.broken)
-                await asyncio.sleep(POLL_S)
+            await reader.begun
+            if reader.story.broken is not None:
+                raise StreamBroken(reader.story.broken)
             return reader
 
     async with asyncio.timeout(CONNECT_TIMEOUT_S):

@@ -2,28 +2,34 @@
 
 import json
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.figures import middle_and_spread
-from bench.workloads import READERS
+from bench.workloads import GROWTH
 
 NOTE = (
-    "Load generator, server, PostgreSQL and Valkey share the {cores} cores of this machine.\n"
-    "A value is the median of the repeats ({repeats}), the spread their lowest and highest.\n"
-    "The ratio is to a bare Sanic application without stores, measured with the same client in the same run."
+    "Load generators, server, PostgreSQL and Valkey share the {cores} cores of this machine.\n"
+    "A value is the median of the repeats ({repeats}), the spread their lowest and highest. A ratio divides a figure\n"
+    "by that of its reference, measured with the same client in the same repeat."
 )
-HEADINGS = ("workload", "what", "value", "unit", "spread", "ratio", "limit")
-COMPARISONS = {">=": operator.ge, "<": operator.lt}
+HEADINGS = ("workload", "what", "value", "unit", "spread", "ratio", "to", "goal")
+COMPARISONS = {">=": operator.ge, "<=": operator.le, "<": operator.lt}
+
+Bound = tuple[str, float]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: where its figure and its reference's lie in a repeat's results, and what it must hold.
+    """A line of the table: where its figure and its reference's lie in a repeat's results, and what they must hold.
 
     Places are paths such as ``phase/job/latency_ms/p95``.
+
+    :ivar against: what the reference is called.
+    :ivar limit: a bound of the figure itself.
+    :ivar goal: a bound of its ratio to the reference.
     """
 
     workload: str
@@ -31,76 +37,146 @@ class Row:
     place: str
     unit: str
     reference: str | None = None
-    limit: tuple[str, float] | None = None
+    against: str = ""
+    limit: Bound | None = None
+    goal: Bound | None = None
 
 
-def _delivery_rows(workload: str, phase: str, rate: int, limit: tuple[str, float] | None) -> list[Row]:
-    at = f"at {rate}/s: "
-    return [
-        Row(workload, f"{at}POST sent to reader, p50", f"{phase}/stream/from_send_ms/p50", "ms"),
-        Row(workload, f"{at}POST sent to reader, p99", f"{phase}/stream/from_send_ms/p99", "ms"),
-        Row(workload, f"{at}commit to reader, p50", f"{phase}/stream/from_commit_ms/p50", "ms"),
-        Row(workload, f"{at}commit to reader, p99", f"{phase}/stream/from_commit_ms/p99", "ms", None, limit),
-        Row(workload, f"{at}commit to last reader, p99", f"{phase}/stream/last_reader_from_commit_ms/p99", "ms"),
-        Row(
-            workload, f"{at}readers that know all", f"{phase}/stream/converged", f"of {READERS}", None, (">=", READERS)
-        ),
-    ]
+def _submit_rows() -> Iterator[Row]:
+    sanic, usual = "bare Sanic", "usual transaction in pgbench"
+    lone, busy = "submit-1/post", "submit-64/post"
+    yield Row("submit", "1 at a time", f"{lone}/per_s", "/s", "echo-1/post/per_s", sanic)
+    yield Row(
+        "submit",
+        "1 at a time, p50",
+        f"{lone}/latency_ms/p50",
+        "ms",
+        "echo-1/post/latency_ms/p50",
+        sanic,
+        goal=("<=", 6.0),
+    )
+    yield Row("submit", "64 at a time", f"{busy}/per_s", "/s", "echo-64/post/per_s", sanic, goal=(">=", 0.65))
+    yield Row("submit", "64 at a time", f"{busy}/per_s", "/s", "pgbench/at-20/per_s", usual, goal=(">=", 1.3))
+    for place, against in (("postgres-32", "PostgreSQL alone, batches of 32"), ("redis-32", "script alone, same")):
+        yield Row("submit", "64 at a time", f"{busy}/per_s", "/s", f"ceilings/{place}/per_s", against)
+    yield Row("submit", "64 at a time, p50", f"{busy}/latency_ms/p50", "ms", "echo-64/post/latency_ms/p50", sanic)
+    yield Row("submit", "64 at a time, p95", f"{busy}/latency_ms/p95", "ms", limit=("<", 50.0))
+    yield Row("submit", "64 at a time, p99", f"{busy}/latency_ms/p99", "ms")
+    for name in ("p50", "p95", "p99"):
+        place = f"post/latency_ms/{name}"
+        what = f"scheduled 100/s, {name}"
+        yield Row("submit", what, f"submit-scheduled/{place}", "ms", f"reference-scheduled/{place}", sanic)
 
 
-def _scheduled_rows(workload: str, phase: str, job: str, what: str, limits: dict[str, float]) -> list[Row]:
-    return [
-        Row(
-            workload,
-            f"{what}, {name}",
-            f"{phase}/{job}/latency_ms/{name}",
+def _read_rows() -> Iterator[Row]:
+    bare, sanic = "ready-64/get", "bare Sanic"
+    yield Row("read", "64 at a time", "read-64/get/per_s", "/s", f"{bare}/per_s", sanic, goal=(">=", 4.0))
+    yield Row("read", "64 at a time, p50", "read-64/get/latency_ms/p50", "ms", f"{bare}/latency_ms/p50", sanic)
+    yield Row("read", "64 at a time, p99", "read-64/get/latency_ms/p99", "ms", limit=("<", 2.0))
+    what = "64 at a time, no fast lane"
+    yield Row("read", what, "read-64-ordinary/get/per_s", "/s", f"{bare}/per_s", sanic, goal=(">=", 0.9))
+
+
+def _stream_rows() -> Iterator[Row]:
+    lone, bare = "stream-lone/stream", "broadcast/stream"
+    yield Row(
+        "stream",
+        "connecting all readers",
+        f"{lone}/connect_s",
+        "s",
+        f"{bare}/connect_s",
+        "bare uvloop",
+        limit=("<", 3.0),
+    )
+    for name in ("p50", "p99"):
+        place = f"from_commit_ms/{name}"
+        yield Row(
+            "stream",
+            f"a lone event, commit to reader, {name}",
+            f"{lone}/{place}",
             "ms",
-            f"reference-scheduled/{job}/latency_ms/{name}",
-            ("<", limits[name]) if name in limits else None,
+            f"{bare}/{place}",
+            "bare uvloop",
+            limit=("<", 100.0),
+            goal=("<=", 1.3) if name == "p99" else None,
         )
-        for name in ("p50", "p95", "p99")
-    ]
+    yield Row("stream", "memory of a reader", f"{lone}/reader_bytes", "bytes", limit=("<=", 8_192.0))
+    yield Row("stream", "share of a core at rest", f"{lone}/rest_cpu_share", "", limit=("<=", 0.05))
+    yield Row("stream", "share of readers that know all", f"{lone}/share_converged", "", limit=(">=", 1.0))
+    yield from _delivery_rows("stream", "stream-10", 10, None)
 
 
-def _closed_rows(workload: str, phase: str, bare: str, job: str, count: int, least: float | None) -> list[Row]:
-    what = f"{count} at a time"
-    limit = (">=", least) if least is not None else None
-    return [
-        Row(workload, f"{what}", f"{phase}/{job}/per_s", "/s", f"{bare}/{job}/per_s", limit),
-        *(
-            Row(
-                workload, f"{what}, {name}", f"{phase}/{job}/latency_ms/{name}", "ms", f"{bare}/{job}/latency_ms/{name}"
+def _delivery_rows(workload: str, phase: str, rate: int, limit: Bound | None) -> Iterator[Row]:
+    at = f"at {rate}/s: "
+    yield Row(workload, f"{at}POST sent to reader, p99", f"{phase}/stream/from_send_ms/p99", "ms")
+    yield Row(workload, f"{at}commit to reader, p50", f"{phase}/stream/from_commit_ms/p50", "ms")
+    yield Row(workload, f"{at}commit to reader, p99", f"{phase}/stream/from_commit_ms/p99", "ms", limit=limit)
+    yield Row(workload, f"{at}share that knows all", f"{phase}/stream/share_converged", "", limit=(">=", 1.0))
+
+
+def _mixed_rows() -> Iterator[Row]:
+    for name, limit in (("p50", None), ("p95", ("<", 50.0)), ("p99", None)):
+        yield Row("mixed", f"submission, {name}", f"mixed/post/latency_ms/{name}", "ms", limit=limit)
+    for name, limit in (("p50", None), ("p99", ("<", 10.0))):
+        yield Row("mixed", f"leaderboard, {name}", f"mixed/get/latency_ms/{name}", "ms", limit=limit)
+    yield from _delivery_rows("mixed", "mixed", 100, ("<", 100.0))
+
+
+def _growth_rows() -> Iterator[Row]:
+    first, against = GROWTH[0][0], f"{GROWTH[0][0]:,} users"
+    for users, events in GROWTH:
+        for what, place, unit in (
+            ("1 at a time, p50", "submit-1/post/latency_ms/p50", "ms"),
+            ("64 at a time, p50", "submit-64/post/latency_ms/p50", "ms"),
+            ("leaderboard, p50", "read-64/get/latency_ms/p50", "ms"),
+        ):
+            yield Row(
+                "growth",
+                f"{users:,} users, {events:,} events: {what}",
+                f"growth/users-{users}/{place}",
+                unit,
+                f"growth/users-{first}/{place}",
+                against,
+                goal=("<=", 1.3),
             )
-            for name in ("p50", "p99")
-        ),
-    ]
+        name = f"{users:,} users: Redis memory of one"
+        yield Row("growth", name, f"growth/users-{users}/redis_bytes", "bytes", limit=("<=", 110.0))
 
 
 ROWS = [
-    *_closed_rows("submit", "submit-1", "echo-1", "post", 1, None),
-    *_closed_rows("submit", "submit-64", "echo-64", "post", 64, 6_000),
-    *_scheduled_rows("submit", "submit-scheduled", "post", "scheduled 100/s", {}),
-    *_closed_rows("read", "read-64", "ready-64", "get", 64, None),
-    *_delivery_rows("stream", "stream-10", 10, None),
-    *_delivery_rows("stream", "stream-100", 100, None),
-    *_scheduled_rows("mixed", "mixed", "post", "submission at 100/s", {"p95": 50}),
-    *_scheduled_rows("mixed", "mixed", "get", "leaderboard at 100/s", {"p99": 10}),
-    *_delivery_rows("mixed", "mixed", 100, ("<", 100)),
+    *_submit_rows(),
+    *_read_rows(),
+    *_stream_rows(),
+    *_mixed_rows(),
+    *_growth_rows(),
+    Row("cold", "start to first answer, your stores", "cold/external_s", "s", limit=("<", 1.0)),
+    Row("cold", "start to first answer, embedded stores", "cold/embedded_s", "s", limit=("<", 4.0)),
 ]
 
 
-def look_up(results: dict[str, Any], place: str) -> float | None:
-    """The figure at a place; None if its phase did not run or had no sample."""
+def look_up_any(results: dict[str, Any], place: str) -> Any:
+    """What is at a place; None if its phase did not run or had no sample."""
     found: Any = results
     for name in place.split("/"):
         found = found.get(name)
         if found is None:
             return None
-    return float(found)
+    return found
 
 
-def make_rows(repeats: Sequence[dict[str, Any]], workloads: Sequence[str]) -> list[dict[str, Any]]:
-    """The table's lines as plain values."""
+def look_up(results: dict[str, Any], place: str) -> float | None:
+    """The figure at a place; None if its phase did not run or had no sample."""
+    found = look_up_any(results, place)
+    return None if found is None else float(found)
+
+
+def make_rows(
+    repeats: Sequence[dict[str, Any]], workloads: Sequence[str], *, margin: float = 1.0
+) -> list[dict[str, Any]]:
+    """The table's lines as plain values.
+
+    :param margin: share of each bound that is enough: 0.5 asks for half of a rate and allows twice a time.
+    """
     lines = []
     for row in ROWS:
         values = [look_up(results, row.place) for results in repeats]
@@ -108,14 +184,23 @@ def make_rows(repeats: Sequence[dict[str, Any]], workloads: Sequence[str]) -> li
             continue
         value, low, high = middle_and_spread(values)  # type: ignore[arg-type]  # no value is None here
         line = {"workload": row.workload, "what": row.what, "value": value, "unit": row.unit, "low": low, "high": high}
+        judged = [(row.limit, value, "{comparison} {bound:g}")]
         ratios = [_ratio(results, row) for results in repeats]
         if None not in ratios:
             line["ratio"], line["ratio_low"], line["ratio_high"] = middle_and_spread(ratios)  # type: ignore[arg-type]
-        if row.limit is not None:
-            comparison, bound = row.limit
-            line |= {"limit": f"{comparison} {bound:g}", "ok": COMPARISONS[comparison](value, bound)}
+            line["against"] = row.against
+            judged.append((row.goal, line["ratio"], "{comparison} x{bound:g}"))
+        bounds = [(bound, found, form) for bound, found, form in judged if bound is not None]
+        if bounds:
+            line["goal"] = ", ".join(form.format(comparison=b[0], bound=b[1]) for b, _, form in bounds)
+            line["ok"] = all(_holds(found, bound, margin) for bound, found, _ in bounds)
         lines.append(line)
     return lines
+
+
+def _holds(found: float, bound: Bound, margin: float) -> bool:
+    comparison, limit = bound
+    return COMPARISONS[comparison](found, limit * margin if comparison == ">=" else limit / margin)
 
 
 def _ratio(results: dict[str, Any], row: Row) -> float | None:
@@ -125,7 +210,7 @@ def _ratio(results: dict[str, Any], row: Row) -> float | None:
 
 def format_table(lines: Sequence[dict[str, Any]]) -> str:
     """The lines in columns."""
-    cells = [HEADINGS, *(_format_line(line) for line in lines)]
+    cells = [HEADINGS, *(format_cells(line) for line in lines)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(HEADINGS))]
     numbers = {HEADINGS.index(name) for name in ("value", "ratio")}
     return "\n".join(
@@ -137,7 +222,8 @@ def format_table(lines: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def _format_line(line: dict[str, Any]) -> tuple[str, ...]:
+def format_cells(line: dict[str, Any]) -> tuple[str, ...]:
+    """A line's cells under HEADINGS."""
     return (
         line["workload"],
         line["what"],
@@ -145,7 +231,8 @@ def _format_line(line: dict[str, Any]) -> tuple[str, ...]:
         line["unit"],
         f"{_format(line['low'])}..{_format(line['high'])}",
         f"x{line['ratio']:.2f}" if "ratio" in line else "",
-        f"{line['limit']} {'ok' if line['ok'] else 'MISSED'}" if "limit" in line else "",
+        line.get("against", ""),
+        f"{line['goal']} {'ok' if line['ok'] else 'MISSED'}" if "goal" in line else "",
     )
 
 

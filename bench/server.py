@@ -1,5 +1,6 @@
 """The server under test: started, asked and verified by its command line alone."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
+import asyncpg
 import jwt
 
 from bench.processes import Child
@@ -16,6 +18,7 @@ from bench.processes import Child
 START_TIMEOUT_S = 90.0
 COMMAND_TIMEOUT_S = 60.0
 TOKEN_TTL_S = 7_200
+DATABASE_USER = "scoreboard"
 SETTINGS = {
     # On, because production has it on and it costs a script call; never reached, because its answers are not measured.
     "SCOREBOARD_RATE_LIMIT": "1000000/60s",
@@ -27,19 +30,70 @@ class CommandFailed(Exception):
 
 
 class Server:
-    """``scoreboard serve`` with its embedded stores on a data directory of its own."""
+    """``scoreboard serve`` with its embedded stores on a data directory of its own.
 
-    def __init__(self, folder: Path) -> None:
+    :param beside: another server whose stores this one shares.
+    :param settings: more settings by name.
+    """
+
+    def __init__(self, folder: Path, *, beside: "Server | None" = None, **settings: str) -> None:
         self._folder = folder
-        self._data_dir = folder / "data"
+        self._data_dir = beside._data_dir if beside else folder / "data"
+        self._own_stores = beside is None
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SCOREBOARD_")}
-        self._environment = kept | SETTINGS
-        self.log = folder / "server.log"
+        self._environment = kept | SETTINGS | {f"SCOREBOARD_{name}": value for name, value in settings.items()}
+        if beside is not None:
+            self._environment |= {
+                "SCOREBOARD_DATABASE_URL": self.database_url,
+                "SCOREBOARD_REDIS_URL": self.redis_url,
+                "SCOREBOARD_JWT_SECRET_FILE": str(self._data_dir / "jwt_secret"),
+            }
+        self.log = folder / ("server.log" if self._own_stores else "beside.log")
         self.host, self.port = "", 0
+
+    @property
+    def sockets(self) -> Path:
+        """Where the embedded stores listen."""
+        return self._data_dir / "run"
+
+    @property
+    def database_url(self) -> str:
+        """URL of the embedded PostgreSQL."""
+        return f"postgresql://{DATABASE_USER}@/postgres?host={self.sockets}"
+
+    @property
+    def redis_url(self) -> str:
+        """URL of the embedded Valkey."""
+        return f"unix://{self.sockets / 'valkey.sock'}"
+
+    def make_database(self, name: str) -> str:
+        """An empty database with the server's schema beside the server's own; its URL."""
+        asyncio.run(_create_database(self.database_url, name))
+        url = self.database_url.replace("/postgres?", f"/{name}?")
+        environment = {"SCOREBOARD_DATABASE_URL": url, "SCOREBOARD_REDIS_URL": self.redis_url}
+        secret = {"SCOREBOARD_JWT_SECRET_FILE": str(self._data_dir / "jwt_secret")}
+        migrated = subprocess.run(
+            [sys.executable, "-m", "scoreboard", "migrate"],
+            cwd=self._folder,
+            env=self._environment | environment | secret,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+        )
+        if migrated.returncode != 0:
+            raise CommandFailed(f"scoreboard migrate exited with {migrated.returncode}: {migrated.stderr}")
+        return url
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        return self._child.pid
 
     def __enter__(self) -> "Server":
         # Not started from the checkout: there the folder ``scoreboard`` would hide the installed package.
-        arguments = ["scoreboard", "serve", "--port", "0", "--data-dir", str(self._data_dir)]
+        arguments = ["scoreboard", "serve", "--port", "0"]
+        if self._own_stores:
+            arguments += ["--data-dir", str(self._data_dir)]
         self._child = Child(*arguments, log=self.log, cwd=self._folder, environment=self._environment)
         try:
             url = urlsplit(self._child.wait_for_line("Listening on ", START_TIMEOUT_S))
@@ -84,3 +138,12 @@ class Server:
     def verify(self) -> "subprocess.CompletedProcess[str]":
         """``scoreboard verify`` beside the running server."""
         return self.run("verify")
+
+
+async def _create_database(url: str, name: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
+        await connection.execute(f'CREATE DATABASE "{name}"')
+    finally:
+        await connection.close()

@@ -1,37 +1,53 @@
 """The workloads: phases that are run one after the other, each by processes of its own.
 
 A repeat runs all phases in turn, rather than each phase all its repeats, so that a slow minute of the machine
-touches every figure's spread and its reference alike.
+touches every figure's spread and its reference alike. A phase whose tool is not installed is left out.
 """
 
+import asyncio
 import json
+import shutil
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from bench.processes import Child
+from bench import pgbench
+from bench.growth import grow
+from bench.processes import Child, cpu_seconds, resident_bytes
 from bench.server import Server
+from bench.wrk import find_wrk, run_wrk
 
 USERS = [f"user-{number:04}" for number in range(1_000)]
-READERS = 1_000
 WIN_POINTS = 10
 """Points of the action ``win``, one of the samples that a fresh embedded server has."""
 BUSY = 64
 RATE = 100
+READ_RATE = 10_000
+LONE_RATE = 2
+"""Events a second that are so far apart that each is alone."""
 OPEN_CONNECTIONS = 64
+PGBENCH_CLIENTS = 20
+"""As many as the embedded PostgreSQL has connections to spare; more would not make it faster on few cores."""
+CEILING_BATCHES = (1, 32, 256)
 LOAD_TIMEOUT_S = 60.0
-CONNECT_TIMEOUT_S = 40.0
+CONNECT_TIMEOUT_S = 60.0
 READERS_TIMEOUT_S = 60.0
 START_TIMEOUT_S = 20.0
 HEAD_TIMEOUT_S = 10.0
+GROWTH = ((1_000, 100_000), (100_000, 1_000_000), (1_000_000, 10_000_000))
+"""Users and events of the boards that are compared."""
+SETTLE_S = 1.0
+REST_S = 2.0
 PREPARE_S = 1.0
 WARMUP_SHARE = 0.2
 ACCEPTED = '"replayed":false'
 PAGE = '"leaderboard":['
 ECHOED = '"actionId"'
+SCORES, BOARD = "/api/scores", "/api/leaderboard"
 
 Result = dict[str, Any]
 
@@ -42,17 +58,22 @@ class PhaseFailed(Exception):
 
 @dataclass
 class Stage:
-    """Everything a phase needs."""
+    """Everything a phase needs. ``readers`` and ``reads_per_s`` are how many streams and reads the phases have."""
 
     server: Server
     reference_port: int
+    broadcast_port: int
     tokens: list[tuple[str, str]]
     folder: Path
     seconds: float
     warmup_s: float
+    readers: int
+    reads_per_s: int
     repeat: int = 0
     accepted: int = 0
     """Submissions that the server has accepted so far; its ledger must be as long."""
+    wrk: str | None = field(default_factory=find_wrk)
+    pgbench: str | None = field(default_factory=pgbench.find_pgbench)
 
 
 def make_job(stage: Stage, method: str, path: str, expect: str, **fields: Any) -> Result:
@@ -78,11 +99,16 @@ def run_load(stage: Stage, port: int, jobs: dict[str, Result]) -> Result:
         load.tell({"host": stage.server.host, "port": port, "tokens": stage.tokens, "jobs": jobs})
         results: Result = load.hear(max(job["seconds"] for job in jobs.values()) + LOAD_TIMEOUT_S)
     for name, result in results.items():
-        if result["job"]["path"] == "/api/scores":
+        if result["job"]["path"] == SCORES and port != stage.broadcast_port:
             stage.accepted += result["accepted"]
-        if result["wrong"]:
-            raise PhaseFailed(f"{name}: {result['wrong']} wrong answers, such as {result['problems']}")
+        check_answers(name, result)
     return results
+
+
+def check_answers(name: str, result: Result) -> None:
+    """:raises PhaseFailed: if an answer was not as expected."""
+    if result["wrong"]:
+        raise PhaseFailed(f"{name}: {result['wrong']} wrong answers, such as {result['problems']}")
 
 
 def run_posts(stage: Stage, port: int, path: str, expect: str, how: Result) -> Result:
@@ -90,63 +116,185 @@ def run_posts(stage: Stage, port: int, path: str, expect: str, how: Result) -> R
     return run_load(stage, port, {"post": make_job(stage, "POST", path, expect, **how)})
 
 
-def run_gets(stage: Stage, port: int, path: str, expect: str, how: Result) -> Result:
-    """One kind of GET."""
-    return run_load(stage, port, {"get": make_job(stage, "GET", path, expect, **how)})
+def run_gets(stage: Stage, port: int, path: str) -> Result:
+    """As many GETs as there can be on BUSY connections: by wrk where it is installed."""
+    if stage.wrk is None:
+        return run_load(stage, port, {"get": make_job(stage, "GET", path, PAGE, **closed(BUSY))})
+    result = run_wrk(
+        stage.wrk, f"http://{stage.server.host}:{port}{path}", connections=BUSY, seconds=max(1.0, stage.seconds)
+    )
+    check_answers("get", result)
+    return {"get": result}
+
+
+def run_gets_without_fast_lane(stage: Stage) -> Result:
+    """The same server program on the same stores, with the fast lane switched off."""
+    with Server(stage.folder, beside=stage.server, FAST_LANE="false") as plain:
+        run_load(
+            stage, plain.port, {"get": make_job(stage, "GET", BOARD, PAGE, **closed(BUSY)) | {"seconds": PREPARE_S}}
+        )
+        return run_gets(stage, plain.port, BOARD)
+
+
+def run_pgbench(stage: Stage) -> Result | None:
+    """The usual transaction in the server's own PostgreSQL."""
+    if stage.pgbench is None:
+        return None
+    asyncio.run(pgbench.prepare(stage.server.database_url))
+    environment = {"PGHOST": str(stage.server.sockets), "PGUSER": "scoreboard"}
+    return {
+        f"at-{clients}": pgbench.run_pgbench(
+            stage.pgbench, stage.folder, environment, clients=clients, seconds=max(1.0, stage.seconds)
+        )
+        for clients in (1, PGBENCH_CLIENTS)
+    }
+
+
+def run_ceilings(stage: Stage) -> Result:
+    """What the stores do alone, in a database and a Redis database of their own."""
+    urls = {"postgres": stage.server.make_database("ceiling"), "redis": f"{stage.server.redis_url}?db=1"}
+    results: Result = {}
+    for store, url in urls.items():
+        for batch in CEILING_BATCHES:
+            with Child("bench.ceilings", log=stage.folder / "ceilings.log") as child:
+                plan = {"store": store, "url": url, "batch": batch, "users": USERS}
+                child.tell(plan | {"seconds": stage.seconds, "seed": 1_000 + stage.repeat})
+                results[f"{store}-{batch}"] = child.hear(stage.seconds + LOAD_TIMEOUT_S)
+    return results
 
 
 def prepare(stage: Stage) -> None:
     """Fill the board and the server's caches before anything is measured."""
     how = closed(BUSY) | {"seconds": PREPARE_S}
-    run_posts(stage, stage.server.port, "/api/scores", ACCEPTED, how)
+    run_posts(stage, stage.server.port, SCORES, ACCEPTED, how)
 
 
-def run_streamed(stage: Stage, rate: float, extra: dict[str, Result]) -> Result:
-    """Submit at a rate while READERS streams are open; what the readers received is under ``stream``."""
+def run_streamed(
+    stage: Stage, rate: float, extra: dict[str, Result], *, seconds: float, port: int | None = None
+) -> Result:
+    """Submit at a rate while the readers' streams are open; what the readers received is under ``stream``.
+
+    :param port: of the bare broadcast; None for the server.
+    """
+    own = port is None
+    port = port or stage.server.port
+    before_bytes = resident_bytes(stage.server.pid)
     with Child("bench.readers", log=stage.folder / "readers.log") as readers:
-        readers.tell({"host": stage.server.host, "port": stage.server.port, "readers": READERS})
+        readers.tell({"host": stage.server.host, "port": port, "readers": stage.readers})
         connected = readers.hear(CONNECT_TIMEOUT_S)
-        post = make_job(stage, "POST", "/api/scores", ACCEPTED, **scheduled(rate), seconds=2 * stage.seconds)
-        results = run_load(stage, stage.server.port, {"post": post | {"events": True}, **extra})
+        found = {"connect_s": connected["seconds"]}
+        if own:
+            time.sleep(SETTLE_S)
+            found["reader_bytes"] = (resident_bytes(stage.server.pid) - before_bytes) / stage.readers
+            computed_s = cpu_seconds(stage.server.pid)
+            time.sleep(REST_S)
+            found["rest_cpu_share"] = (cpu_seconds(stage.server.pid) - computed_s) / REST_S
+        post = make_job(stage, "POST", SCORES, ACCEPTED, **scheduled(rate), seconds=seconds)
+        results = run_load(stage, port, {"post": post | {"events": True}, **extra})
         events, last_seq = results["post"].pop("events"), results["post"].pop("last_seq")
         readers.tell({"events": events, "final_seq": last_seq, "points_each": WIN_POINTS})
         received = readers.hear(READERS_TIMEOUT_S)
-    return results | {"stream": received | {"connect_s": connected["seconds"]}}
+    return results | {"stream": received | found | {"share_converged": received["converged"] / stage.readers}}
+
+
+def run_lone(stage: Stage, port: int | None = None) -> Result:
+    """Events that are alone: how long one takes to reach everybody."""
+    return run_streamed(stage, LONE_RATE, {}, seconds=max(4.0, 2 * stage.seconds), port=port)
 
 
 def run_mixed(stage: Stage) -> Result:
-    """The acceptance limit: submissions, reads and streams at once."""
-    get = make_job(stage, "GET", "/api/leaderboard", PAGE, **scheduled(RATE))
+    """Submissions, reads and streams at once."""
+    seconds = 2 * stage.seconds
+    get = make_job(stage, "GET", BOARD, PAGE, **scheduled(stage.reads_per_s))
     # Another seed: the two schedules are independent of each other.
-    return run_streamed(stage, RATE, {"get": get | {"seconds": 2 * stage.seconds, "seed": 2_000 + stage.repeat}})
+    return run_streamed(stage, RATE, {"get": get | {"seconds": seconds, "seed": 2_000 + stage.repeat}}, seconds=seconds)
 
 
 def run_scheduled_reference(stage: Stage) -> Result:
-    """The bare application at the rates of the scheduled workloads."""
-    post = make_job(stage, "POST", "/echo", ECHOED, **scheduled(RATE))
-    get = make_job(stage, "GET", "/ready", PAGE, **scheduled(RATE))
-    return run_load(stage, stage.reference_port, {"post": post, "get": get | {"seed": 2_000 + stage.repeat}})
+    """The bare application at the rate of the scheduled submissions."""
+    return run_posts(stage, stage.reference_port, "/echo", ECHOED, scheduled(RATE))
 
 
-PHASES: dict[str, Callable[[Stage], Result]] = {
+def run_growth(stage: Stage) -> Result:
+    """The same on boards of different sizes, each on a server of its own."""
+    results: Result = {}
+    for users, events in GROWTH:
+        folder = stage.folder / f"growth-{users}-{stage.repeat}"
+        folder.mkdir()
+        with Server(folder) as server:
+            read_page(server)
+            grown = grow(server, users=users, events=events)
+            names = [f"user-{number * (users // len(USERS))}" for number in range(len(USERS))]
+            here = replace(stage, server=server, tokens=server.sign_tokens(names), folder=folder, accepted=events)
+            prepare(here)
+            results[f"users-{users}"] = grown | {
+                "submit-1": run_posts(here, server.port, SCORES, ACCEPTED, closed(1)),
+                "submit-64": run_posts(here, server.port, SCORES, ACCEPTED, closed(BUSY)),
+                "read-64": run_gets(here, server.port, BOARD),
+            }
+            consistent, findings = check_server(here)
+            if not consistent:
+                raise PhaseFailed(f"a board of {users} users: {findings}")
+        shutil.rmtree(folder)
+    return results
+
+
+def run_cold(stage: Stage) -> Result:
+    """From nothing to the first answer: on stores that run, and with embedded ones that have to be started."""
+    took = {}
+    began = time.monotonic()
+    with Server(stage.folder, beside=stage.server) as server:
+        read_page(server)
+        took["external_s"] = time.monotonic() - began
+    folder = stage.folder / f"cold-{stage.repeat}"
+    folder.mkdir(exist_ok=True)
+    with Server(folder) as first:
+        read_page(first)
+    began = time.monotonic()
+    with Server(folder) as again:
+        read_page(again)
+        took["embedded_s"] = time.monotonic() - began
+    return took
+
+
+PHASES: dict[str, Callable[[Stage], Result | None]] = {
     "echo-1": lambda s: run_posts(s, s.reference_port, "/echo", ECHOED, closed(1)),
-    "submit-1": lambda s: run_posts(s, s.server.port, "/api/scores", ACCEPTED, closed(1)),
+    "submit-1": lambda s: run_posts(s, s.server.port, SCORES, ACCEPTED, closed(1)),
     "echo-64": lambda s: run_posts(s, s.reference_port, "/echo", ECHOED, closed(BUSY)),
-    "submit-64": lambda s: run_posts(s, s.server.port, "/api/scores", ACCEPTED, closed(BUSY)),
+    "submit-64": lambda s: run_posts(s, s.server.port, SCORES, ACCEPTED, closed(BUSY)),
+    "pgbench": run_pgbench,
+    "ceilings": run_ceilings,
     "reference-scheduled": run_scheduled_reference,
-    "submit-scheduled": lambda s: run_posts(s, s.server.port, "/api/scores", ACCEPTED, scheduled(RATE)),
-    "ready-64": lambda s: run_gets(s, s.reference_port, "/ready", PAGE, closed(BUSY)),
-    "read-64": lambda s: run_gets(s, s.server.port, "/api/leaderboard", PAGE, closed(BUSY)),
-    "stream-10": lambda s: run_streamed(s, 10, {}),
-    "stream-100": lambda s: run_streamed(s, RATE, {}),
+    "submit-scheduled": lambda s: run_posts(s, s.server.port, SCORES, ACCEPTED, scheduled(RATE)),
+    "ready-64": lambda s: run_gets(s, s.reference_port, "/ready"),
+    "read-64": lambda s: run_gets(s, s.server.port, BOARD),
+    "read-64-ordinary": run_gets_without_fast_lane,
+    "broadcast": lambda s: run_lone(s, s.broadcast_port),
+    "stream-lone": run_lone,
+    "stream-10": lambda s: run_streamed(s, 10, {}, seconds=2 * s.seconds),
     "mixed": run_mixed,
+    "cold": run_cold,
+    "growth": run_growth,
 }
 WORKLOADS: dict[str, tuple[str, ...]] = {
-    "submit": ("echo-1", "submit-1", "echo-64", "submit-64", "reference-scheduled", "submit-scheduled"),
-    "read": ("ready-64", "read-64"),
-    "stream": ("stream-10", "stream-100"),
-    "mixed": ("reference-scheduled", "mixed"),
+    "submit": (
+        "echo-1",
+        "submit-1",
+        "echo-64",
+        "submit-64",
+        "pgbench",
+        "ceilings",
+        "reference-scheduled",
+        "submit-scheduled",
+    ),
+    "read": ("ready-64", "read-64", "read-64-ordinary"),
+    "stream": ("broadcast", "stream-lone", "stream-10"),
+    "mixed": ("mixed",),
+    "cold": ("cold",),
+    "growth": ("growth",),
 }
+QUICK_WORKLOADS = ("submit", "read", "stream", "mixed", "cold")
+"""Those that take seconds."""
 
 
 def choose_phases(workloads: Sequence[str]) -> list[str]:
@@ -164,15 +312,24 @@ class Outcome:
 
 
 def run_workloads(
-    folder: Path, workloads: Sequence[str], *, repeats: int, seconds: float, say: Callable[[str], None]
+    folder: Path,
+    workloads: Sequence[str],
+    *,
+    repeats: int,
+    seconds: float,
+    readers: int,
+    reads_per_s: int,
+    say: Callable[[str], None],
 ) -> Outcome:
-    """Start the server and the reference, run all phases, and check what the server kept."""
+    """Start the server and the references, run all phases, and check what the server kept."""
     with ExitStack() as stack:
         server = stack.enter_context(Server(folder))
-        reference = stack.enter_context(Child("bench.reference", log=folder / "reference.log"))
-        address = reference.wait_for_line("Listening on ", START_TIMEOUT_S)
+        ports = []
+        for module in ("bench.reference", "bench.broadcast"):
+            reference = stack.enter_context(Child(module, log=folder / "reference.log"))
+            ports.append(int(reference.wait_for_line("Listening on ", START_TIMEOUT_S).rpartition(":")[2]))
         tokens = server.sign_tokens(USERS)
-        stage = Stage(server, int(address.rpartition(":")[2]), tokens, folder, seconds, seconds * WARMUP_SHARE)
+        stage = Stage(server, *ports, tokens, folder, seconds, seconds * WARMUP_SHARE, readers, reads_per_s)
         say("filling the board")
         prepare(stage)
         results = [run_repeat(stage, number, repeats, choose_phases(workloads), say) for number in range(repeats)]
@@ -188,24 +345,29 @@ def run_repeat(
     results: dict[str, Result] = {}
     for phase in phases:
         say(f"repeat {number + 1} of {repeats}: {phase}")
-        results[phase] = PHASES[phase](stage)
+        result = PHASES[phase](stage)
+        if result is None:
+            say(f"{phase} was left out: its tool is not installed")
+        else:
+            results[phase] = result
     return results
 
 
 def check_server(stage: Stage) -> tuple[bool, str]:
     """Whether ``scoreboard verify`` is content and the ledger is as long as what was accepted; and what they say."""
     verified = stage.server.verify()
-    head = read_head(stage)
+    head = int(read_page(stage.server)["seq"])
     counted = f"{stage.accepted} submissions were accepted, the ledger has {head} events"
     said = f"{verified.stdout}{verified.stderr}".strip()
     return verified.returncode == 0 and head == stage.accepted, f"{said}\n{counted}"
 
 
-def read_head(stage: Stage) -> int:
-    """The seq that the server's leaderboard is at."""
-    connection = HTTPConnection(stage.server.host, stage.server.port, timeout=HEAD_TIMEOUT_S)
+def read_page(server: Server) -> Result:
+    """The server's leaderboard."""
+    connection = HTTPConnection(server.host, server.port, timeout=HEAD_TIMEOUT_S)
     try:
-        connection.request("GET", "/api/leaderboard?limit=1")
-        return int(json.loads(connection.getresponse().read())["seq"])
+        connection.request("GET", f"{BOARD}?limit=1")
+        page: Result = json.loads(connection.getresponse().read())
+        return page
     finally:
         connection.close()

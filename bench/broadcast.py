@@ -1,0 +1,92 @@
+"""The least that a stream server has to do: ``python -m bench.broadcast``.
+
+One uvloop protocol without a framework, without stores and without a memory. A GET opens a stream; a POST makes one
+event, which is written to every open stream at once, in one turn of the event loop, as bytes of the size that the
+server sends. What the server takes longer is what ranking, durability and fairness cost.
+"""
+
+import asyncio
+import json
+import socket
+from datetime import UTC, datetime
+from typing import cast
+
+import uvloop
+
+BACKLOG = 4_096
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store, no-transform\r\n"
+    b"transfer-encoding: chunked\r\nconnection: keep-alive\r\n\r\n"
+)
+TOP = [{"rank": rank, "userId": f"user-{rank:04}", "displayName": None, "score": 1_000 - rank} for rank in range(1, 11)]
+EPOCH = "bare0000"
+
+
+def encode_frame(event: str, seq: int, data: dict[str, object]) -> bytes:
+    """One event of a stream."""
+    return f"id: {EPOCH}-{seq}\nevent: {event}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+
+
+def encode_chunk(data: bytes) -> bytes:
+    """Data as one chunk of HTTP/1.1."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Board:
+    """Open streams and the number of events so far."""
+
+    def __init__(self) -> None:
+        self.streams: set[asyncio.Transport] = set()
+        self.seq = 0
+
+    def beginning(self) -> bytes:
+        """What a stream begins with."""
+        data: dict[str, object] = {"board": "global", "top10": TOP, "total": 1_000, "seq": self.seq}
+        return STREAM_HEAD + encode_chunk(b"retry: 2000\n\n" + encode_frame("leaderboard", self.seq, data))
+
+    def score(self, user: str) -> bytes:
+        """Make an event, tell every stream, and return the answer to whoever made it."""
+        self.seq += 1
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        told: dict[str, object] = {"userId": user, "actionId": "win", "points": 10, "score": 10 * self.seq}
+        told |= {"seq": self.seq, "at": at, "rank": 3, "previousRank": 5}
+        chunk = encode_chunk(encode_frame("score-updated", self.seq, told))
+        for stream in self.streams:
+            stream.write(chunk)
+        body = json.dumps({"seq": self.seq, "at": at, "replayed": False}, separators=(",", ":")).encode()
+        return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+class Connection(asyncio.Protocol):
+    """A client: one stream, or submissions one after the other. Requests come whole, as ours do."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if data.startswith(b"POST"):
+            body = json.loads(data[data.index(b"\r\n\r\n") + 4 :])
+            self._transport.write(self._board.score(body["userId"]))
+        else:
+            self._transport.write(self._board.beginning())
+            self._board.streams.add(self._transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._board.streams.discard(self._transport)
+
+
+async def serve() -> None:
+    """Serve until killed."""
+    board = Board()
+    listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+    listener.setblocking(False)
+    await asyncio.get_running_loop().create_server(lambda: Connection(board), sock=listener, backlog=BACKLOG)
+    print("Listening on {}:{}".format(*listener.getsockname()), flush=True)
+    await asyncio.get_running_loop().create_future()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve())
