@@ -32,14 +32,18 @@ class Transport(Protocol):
 
 
 class Reader:
-    """An open stream: a transport, what it wants, and the absolute index of the log entry it gets next."""
+    """An open stream: a transport, what it wants, and the absolute index of the log entry it gets next.
 
-    __slots__ = ("chunked", "kinds", "log", "next", "reset", "stalled_since", "transport", "written_at")
+    ``form`` is equal for readers that are sent the same bytes.
+    """
+
+    __slots__ = ("chunked", "form", "kinds", "log", "next", "reset", "stalled_since", "transport", "written_at")
 
     def __init__(self, transport: Transport, kinds: int, *, chunked: bool) -> None:
         self.transport = transport
         self.kinds = kinds
         self.chunked = chunked
+        self.form = kinds << 1 | chunked
         self.next = 0
         self.reset: str | None = None
         self.log: BoardLog | None = None

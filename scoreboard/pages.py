@@ -42,8 +42,8 @@ class Pages:
         self._reads = reads
         self._feed = feed
         self._repair = repair
-        self._count_ready = metrics.pages.labels("ready")
-        self._count_feed = metrics.pages.labels("feed")
+        self._count_ready = metrics.tally(metrics.pages.labels("ready"))
+        self._count_feed = metrics.tally(metrics.pages.labels("feed"))
         self._reading: dict[tuple[str, Key], asyncio.Task[Page]] = {}
 
     async def read_leaderboard(
@@ -85,12 +85,12 @@ class Pages:
             return None
         answer = feed.pages.get(key)
         if isinstance(answer, Answer):
-            self._count_ready.inc()
+            self._count_ready.count += 1
             return answer
         limit, offset, after = key
         if offset or after is not None or limit > TOP_SIZE:
             return None
-        self._count_feed.inc()
+        self._count_feed.count += 1
         page = top_page(feed, limit)
         answer = encode_page(board, page)
         _keep(feed, key, page, answer)

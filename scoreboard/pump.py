@@ -15,8 +15,9 @@ from scoreboard import frames
 from scoreboard.board_log import BoardLog, Reader
 from scoreboard.metrics import Metrics
 
-SLICE_READERS = 128
-"""Readers served before the event loop gets its turn: about 1 ms."""
+SLICE_READERS = 64
+"""Readers served before the event loop gets its turn: 0.4 ms. With 128, deliveries to 10,000 took as long; with 256 and
+512, a tenth and a half longer."""
 ROUND_S = 0.02
 """From the start of a round to that of the next, at least."""
 REST_MAX_S = 0.05
@@ -33,7 +34,7 @@ HEARTBEAT_S = 10.0
 END_SPREAD_MS = (1_000, 6_000)
 """Readers told to go away come back within this span, not all at once."""
 
-Shared = dict[tuple[int, int, bool], bytes | None]
+Shared = dict[tuple[int, int, str | None], bytes | None]
 
 
 class Pump:
@@ -121,41 +122,53 @@ class Pump:
             await asyncio.sleep(max(ROUND_S - took, min(took, REST_MAX_S)))
 
     async def _visit_readers(self, log: BoardLog) -> None:
-        end = log.end
+        readers = list(log.readers)
+        for start in range(0, len(readers), SLICE_READERS):
+            self._visit_slice(log, readers[start : start + SLICE_READERS])
+            await asyncio.sleep(0)
+
+    def _visit_slice(self, log: BoardLog, readers: list[Reader]) -> None:
+        """Bring some readers up to the log, which stands still meanwhile.
+
+        Most are due the same as the one before. Here every microsecond counts 10,000 times: looking each one's bytes
+        up, and the clock and the counter for each, made this half as long again as writing alone.
+        """
+        end, now, written = log.end, monotonic(), 0
         shared: Shared = {}
-        for index, reader in enumerate(list(log.readers), start=1):
-            if reader.log is log and (reader.next < end or reader.reset):
-                self._visit(log, reader, shared)
-            if index % SLICE_READERS == 0:
-                await asyncio.sleep(0)
-                shared.clear()  # the log may have grown
-                end = log.end
+        last_next, last_form, due = -1, -1, b""
+        for reader in readers:
+            if reader.log is not log or (reader.next >= end and reader.reset is None):
+                continue
+            transport = reader.transport
+            if transport.get_write_buffer_size() > BUFFER_SOFT_BYTES:
+                continue  # the sweep comes back to it
+            if reader.reset is not None or reader.next != last_next or reader.form != last_form:
+                # Of two at one place one may be due a reset and the other not.
+                last_next, last_form = (reader.next, reader.form) if reader.reset is None else (-1, -1)
+                found = self._find_due(log, reader, shared)
+                if found is None or len(found) > BUFFER_HARD_BYTES:
+                    self._cut(reader, "too_slow")
+                    last_next = -1
+                    continue
+                due = found
+            reader.next = end
+            if due and not transport.is_closing():
+                transport.write(due)
+                reader.written_at = now
+                written += len(due)
+        self._metrics.delivered_bytes.inc(written)
 
-    def _visit(self, log: BoardLog, reader: Reader, shared: Shared) -> None:
-        if reader.transport.get_write_buffer_size() > BUFFER_SOFT_BYTES:
-            return  # the sweep comes back to it
+    def _find_due(self, log: BoardLog, reader: Reader, shared: Shared) -> bytes | None:
+        """What a reader is due; None if the log has lost its place."""
+        key = (reader.next, reader.form, reader.reset)
+        if key not in shared:
+            shared[key] = self._encode_due(log, reader)
+        reader.reset = None
+        return shared[key]
+
+    def _encode_due(self, log: BoardLog, reader: Reader) -> bytes | None:
         if reader.reset is not None:
-            data = self._frame(reader, frames.encode_reset(reader.reset) + log.beginning(reader.kinds))
-            reader.reset = None
-        else:
-            key = (reader.next, reader.kinds, reader.chunked)
-            if key not in shared:
-                shared[key] = self._encode_shared(log, reader)
-            due = shared[key]
-            if due is None:
-                self._cut(reader, "too_slow")
-                return
-            data = due
-        if len(data) > BUFFER_HARD_BYTES:
-            self._cut(reader, "too_slow")
-            return
-        reader.next = log.end
-        if data and not reader.transport.is_closing():
-            reader.transport.write(data)
-            reader.written_at = monotonic()
-            self._metrics.delivered_bytes.inc(len(data))
-
-    def _encode_shared(self, log: BoardLog, reader: Reader) -> bytes | None:
+            return self._frame(reader, frames.encode_reset(reader.reset) + log.beginning(reader.kinds))
         due = log.encode_from(reader.next, reader.kinds)
         if due is None:
             return None

@@ -75,11 +75,11 @@ class FastLane:
         self._services = services
         self._submit = submit
         self._plans: dict[bytes, _Plan] = {}
-        self._count_streams = services.metrics.fast_lane.labels("stream")
+        self._count_streams = services.metrics.tally(services.metrics.fast_lane.labels("stream"))
         self._reads = services.public_reads and not services.log_reads
         requests = services.metrics.requests
-        self._count_pages = services.metrics.fast_lane.labels("page")
-        self._count_submissions = services.metrics.fast_lane.labels("submission")
+        self._count_pages = services.metrics.tally(services.metrics.fast_lane.labels("page"))
+        self._count_submissions = services.metrics.tally(services.metrics.fast_lane.labels("submission"))
         self._count = {status: requests.labels(PAGE_ROUTE, status) for status in (200, 304)}
 
     def take(self, connection: ScoreboardProtocol, data: bytes) -> bool:
@@ -89,7 +89,7 @@ class FastLane:
         if data.startswith(_POST_SCORE):
             request = parse_plain(data)
             if request is not None:
-                self._count_submissions.inc()
+                self._count_submissions.count += 1
                 connection.answer_with(self._answer(request), request)
                 return True
         return data.startswith(_GET_STREAM) and self._reads and self._open_stream(connection, data)
@@ -110,7 +110,7 @@ class FastLane:
             _prepare(plan, page)
         connection.answer(b"".join((plan.before_id, next_request_id().encode(), plan.after_id)))
         self._services.metrics.count_request(PAGE_ROUTE, plan.status)
-        self._count_pages.inc()
+        self._count_pages.count += 1
         return True
 
     def _make_plan(self, data: bytes) -> _Plan | None:
@@ -149,7 +149,7 @@ class FastLane:
         connection.become_stream(partial(self._leave, reader, address))
         response = Answer(None, 200, HEADERS, EVENT_STREAM)
         finish(services, request, response, STREAM_ROUTE, 0.0)
-        self._count_streams.inc()
+        self._count_streams.count += 1
         services.pump.join(log, reader, first, encode_stream_head(response))
         return True
 

@@ -134,11 +134,12 @@ def finish(
     services: Services, request: Request | PlainRequest, response: HTTPResponse, route: str, took: float
 ) -> None:
     """Give an answer its common headers, count it and log it."""
-    request_id = request.headers.get("x-request-id", "")
-    if not _REQUEST_ID.fullmatch(request_id):
+    request_id = request.headers.get("x-request-id")
+    if request_id is None or not _REQUEST_ID.fullmatch(request_id):
         request_id = next_request_id()
     response.headers["x-request-id"] = request_id
-    allow_origin(services, request.headers.get("origin"), response.headers)
+    if services.cors_origins:
+        allow_origin(services, request.headers.get("origin"), response.headers)
     if services.draining:
         response.headers["connection"] = "close"
         end_after(request)
