@@ -41,7 +41,9 @@ class Metrics:
         self._tallies: list[Tally] = []
         self.requests = self._counter("requests", "Answered requests", "route", "status")
         self._request_tallies: dict[tuple[str, int], Tally] = {}
-        self.request_seconds = self._histogram("request_seconds", "Time to answer a request", _SECONDS, "route")
+        self.request_seconds = self._histogram(
+            "request_seconds", "Time to answer, but for ready pages", _SECONDS, "route"
+        )
         self.batch_size = self._histogram("batch_submissions", "Submissions in one ledger transaction", _SIZES)
         self.ledger_seconds = self._histogram("ledger_seconds", "One batch in PostgreSQL", _SECONDS)
         self.ranks_seconds = self._histogram("ranks_seconds", "One batch in Redis", _SECONDS)

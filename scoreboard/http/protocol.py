@@ -25,7 +25,7 @@ from sanic.models.server_types import ConnInfo
 from sanic.request import Request
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from scoreboard.errors import Overloaded, ScoreboardError, Unavailable
+from scoreboard.errors import Overloaded
 from scoreboard.http.plain import PlainRequest
 from scoreboard.metrics import Metrics
 
@@ -43,7 +43,7 @@ REFUSAL_LINGER_S = 1.0
 REFUSAL_RETRY_AFTER_S = 5.0
 
 
-def _encode_refusal(error: ScoreboardError) -> bytes:
+def _encode_refusal(error: Overloaded) -> bytes:
     body = orjson.dumps(error.problem)
     headers = {
         **error.headers,
@@ -56,7 +56,6 @@ def _encode_refusal(error: ScoreboardError) -> bytes:
     return "\r\n".join(lines).encode("ascii") + body
 
 
-OVERDUE = _encode_refusal(Unavailable("the answer was not ready in time"))
 REFUSAL = _encode_refusal(Overloaded("too many connections are open", retry_after_s=REFUSAL_RETRY_AFTER_S))
 
 
@@ -297,8 +296,7 @@ class ScoreboardProtocol(HttpProtocol):
         stage, now = http.stage, monotonic()
         if self._answering is not None:
             if now - self._time > RESPONSE_DEADLINE_S:
-                self.answer(OVERDUE)
-                self.close()
+                self.cut()  # whoever answers has deadlines of its own, far shorter
                 return
             self._callback_check_timeouts = self.loop.call_later(CHECK_S, self.check_timeouts)
             return
