@@ -1,8 +1,9 @@
-"""The least that a stream server has to do: ``python -m bench.broadcast``.
+"""The least that a server of pages and streams has to do: ``python -m bench.broadcast``.
 
-One uvloop protocol without a framework, without stores and without a memory. A GET opens a stream; a POST makes one
-event, which is written to every open stream at once, in one turn of the event loop, as bytes of the size that the
-server sends. What the server takes longer is what ranking, durability and fairness cost.
+One uvloop protocol without a framework, without stores and without a memory. A GET of ``/ready`` is answered with bytes
+that lie ready; another GET opens a stream; a POST makes one event, which is written to every open stream at once, in
+one turn of the event loop, as bytes of the size that the server sends. What the server takes longer is what ranking,
+durability and fairness cost.
 """
 
 import asyncio
@@ -20,6 +21,19 @@ STREAM_HEAD = (
 )
 TOP = [{"rank": rank, "userId": f"user-{rank:04}", "displayName": None, "score": 1_000 - rank} for rank in range(1, 11)]
 EPOCH = "bare0000"
+READY = json.dumps(
+    {
+        "board": "global",
+        "window": "all",
+        "leaderboard": TOP,
+        "total": 1_000,
+        "seq": 4_711,
+        "epoch": EPOCH,
+        "next": None,
+    },
+    separators=(",", ":"),
+).encode()
+"""A page as long as a leaderboard of ten."""
 
 
 def encode_frame(event: str, seq: int, data: dict[str, object]) -> bytes:
@@ -30,6 +44,14 @@ def encode_frame(event: str, seq: int, data: dict[str, object]) -> bytes:
 def encode_chunk(data: bytes) -> bytes:
     """Data as one chunk of HTTP/1.1."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def encode_answer(body: bytes) -> bytes:
+    """An answer that is whole."""
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+READY_ANSWER = encode_answer(READY)
 
 
 class Board:
@@ -53,8 +75,7 @@ class Board:
         chunk = encode_chunk(encode_frame("score-updated", self.seq, told))
         for stream in self.streams:
             stream.write(chunk)
-        body = json.dumps({"seq": self.seq, "at": at, "replayed": False}, separators=(",", ":")).encode()
-        return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+        return encode_answer(json.dumps({"seq": self.seq, "at": at, "replayed": False}, separators=(",", ":")).encode())
 
 
 class Connection(asyncio.Protocol):
@@ -67,7 +88,9 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        if data.startswith(b"POST"):
+        if data.startswith(b"GET /ready "):
+            self._transport.write(READY_ANSWER)
+        elif data.startswith(b"POST"):
             body = json.loads(data[data.index(b"\r\n\r\n") + 4 :])
             self._transport.write(self._board.score(body["userId"]))
         else:

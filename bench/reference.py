@@ -6,7 +6,6 @@ what the server adds, and holds on another machine better than the figure itself
 """
 
 import asyncio
-import json
 import logging
 import socket
 from typing import Any
@@ -17,23 +16,10 @@ from sanic import Sanic
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
+from bench.broadcast import READY
+
 BACKLOG = 1_024
 JSON = "application/json"
-READY = json.dumps(
-    {
-        "board": "global",
-        "window": "all",
-        "leaderboard": [
-            {"rank": rank, "userId": f"user-{rank:04}", "displayName": None, "score": 1_000 - rank}
-            for rank in range(1, 11)
-        ],
-        "total": 1_000,
-        "seq": 4_711,
-        "epoch": "reference",
-        "next": None,
-    },
-    separators=(",", ":"),
-).encode()
 
 
 async def echo(request: Request) -> HTTPResponse:
