@@ -66,7 +66,10 @@ class Pipeline:
 
 
 class _Link(asyncio.Protocol):
-    """One connection, and those who wait for its answers, in order, each with the time at which it is overdue."""
+    """One connection, and those who wait for its answers, in order, each with the time at which it is overdue.
+
+    The connection speaks RESP2, in which nothing comes but answers.
+    """
 
     def __init__(self, writer: asyncio.StreamWriter, timeout_s: float) -> None:
         self._writer = writer  # kept: it closes its transport when nobody has it any more
@@ -96,7 +99,9 @@ class _Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
         try:
-            while self._waiting and (answer := self._reader.gets()) is not False:
+            while (answer := self._reader.gets()) is not False:
+                if not self._waiting:
+                    raise hiredis.ProtocolError("nobody asked for it")
                 future, _ = self._waiting.popleft()
                 if future.done():  # whoever asked has gone
                     continue

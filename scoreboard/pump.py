@@ -34,7 +34,7 @@ HEARTBEAT_S = 10.0
 END_SPREAD_MS = (1_000, 6_000)
 """Readers told to go away come back within this span, not all at once."""
 
-Shared = dict[tuple[int, int, str | None], bytes | None]
+Shared = dict[tuple[int, int], bytes | None]
 
 
 class Pump:
@@ -75,6 +75,8 @@ class Pump:
     async def end_all(self) -> None:
         """End every stream cleanly, telling readers to come back spread over END_SPREAD_MS."""
         for index, reader in enumerate([r for log in self._joined for r in log.readers]):
+            if reader.log is None:
+                continue  # it left meanwhile
             data = self._due(reader) or b""
             self._write(reader, data + frames.encode_retry(random.randint(*END_SPREAD_MS)))
             self._end(reader)
@@ -116,16 +118,18 @@ class Pump:
             await self._wake.wait()
             self._wake.clear()
             started = monotonic()
-            while self._dirty:
-                await self._visit_readers(self._dirty.pop())
+            dirty, self._dirty = self._dirty, set()  # what is marked meanwhile is for the next round
+            for log in dirty:
+                await self._visit_readers(log)
             took = monotonic() - started
             await asyncio.sleep(max(ROUND_S - took, min(took, REST_MAX_S)))
 
     async def _visit_readers(self, log: BoardLog) -> None:
         readers = list(log.readers)
         for start in range(0, len(readers), SLICE_READERS):
+            if start:
+                await asyncio.sleep(0)
             self._visit_slice(log, readers[start : start + SLICE_READERS])
-            await asyncio.sleep(0)
 
     def _visit_slice(self, log: BoardLog, readers: list[Reader]) -> None:
         """Bring some readers up to the log, which stands still meanwhile.
@@ -135,22 +139,25 @@ class Pump:
         """
         end, now, written = log.end, monotonic(), 0
         shared: Shared = {}
-        last_next, last_form, due = -1, -1, b""
+        last_next, last_form, last_due = -1, -1, None
         for reader in readers:
             if reader.log is not log or (reader.next >= end and reader.reset is None):
                 continue
             transport = reader.transport
             if transport.get_write_buffer_size() > BUFFER_SOFT_BYTES:
                 continue  # the sweep comes back to it
-            if reader.reset is not None or reader.next != last_next or reader.form != last_form:
-                # Of two at one place one may be due a reset and the other not.
-                last_next, last_form = (reader.next, reader.form) if reader.reset is None else (-1, -1)
-                found = self._find_due(log, reader, shared)
-                if found is None or len(found) > BUFFER_HARD_BYTES:
-                    self._cut(reader, "too_slow")
-                    last_next = -1
-                    continue
-                due = found
+            due: bytes | None
+            if reader.reset is not None:
+                due = self._frame(reader, frames.encode_reset(reader.reset) + log.beginning(reader.kinds))
+                reader.reset = None
+            else:
+                if reader.next != last_next or reader.form != last_form:
+                    last_next, last_form = reader.next, reader.form
+                    last_due = self._find_due(log, reader, shared)
+                due = last_due
+            if due is None or len(due) > BUFFER_HARD_BYTES:
+                self._cut(reader, "too_slow")
+                continue
             reader.next = end
             if due and not transport.is_closing():
                 transport.write(due)
@@ -160,21 +167,13 @@ class Pump:
 
     def _find_due(self, log: BoardLog, reader: Reader, shared: Shared) -> bytes | None:
         """What a reader is due; None if the log has lost its place."""
-        key = (reader.next, reader.form, reader.reset)
+        key = (reader.next, reader.form)
         if key not in shared:
-            shared[key] = self._encode_due(log, reader)
-        reader.reset = None
+            due = log.encode_from(reader.next, reader.kinds)
+            if due is not None:
+                self._metrics.folded_events.inc(due[1])
+            shared[key] = self._frame(reader, due[0]) if due is not None else None
         return shared[key]
-
-    def _encode_due(self, log: BoardLog, reader: Reader) -> bytes | None:
-        if reader.reset is not None:
-            return self._frame(reader, frames.encode_reset(reader.reset) + log.beginning(reader.kinds))
-        due = log.encode_from(reader.next, reader.kinds)
-        if due is None:
-            return None
-        data, folded = due
-        self._metrics.folded_events.inc(folded)
-        return self._frame(reader, data)
 
     @staticmethod
     def _frame(reader: Reader, data: bytes) -> bytes:

@@ -89,6 +89,7 @@ class Ranks:
             socket_timeout=COMMAND_TIMEOUT_S,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
+            protocol=2,  # in 3 a server may say what nobody asked, between the answers
             driver_info=None,
         )
         pool = client.connection_pool
@@ -222,13 +223,14 @@ class Ranks:
             flat = await self._call("ZRANGE", board_keys(board)[1], start, start + SLICE_ENTRIES - 1, "WITHSCORES")
             if not flat:
                 return
-            yield [(member.decode(), -int(score)) for member, score in flat]
-            start += len(flat)
+            entries = parse_scores(flat)
+            yield entries
+            start += len(entries)
 
     async def read_scores(self, board: str, users: Sequence[str]) -> dict[str, int]:
         """The scores of those users who have one, also where the ranking lost entries and nobody else reads it."""
         found = await self._call("ZMSCORE", board_keys(board)[1], *users)
-        return {user: -int(score) for user, score in zip(users, found, strict=True) if score is not None}
+        return {user: -int(float(score)) for user, score in zip(users, found, strict=True) if score is not None}
 
     # -- the only ways to the server
 

@@ -77,10 +77,8 @@ class FastLane:
         self._plans: dict[bytes, _Plan] = {}
         self._count_streams = services.metrics.tally(services.metrics.fast_lane.labels("stream"))
         self._reads = services.public_reads and not services.log_reads
-        requests = services.metrics.requests
         self._count_pages = services.metrics.tally(services.metrics.fast_lane.labels("page"))
         self._count_submissions = services.metrics.tally(services.metrics.fast_lane.labels("submission"))
-        self._count = {status: requests.labels(PAGE_ROUTE, status) for status in (200, 304)}
 
     def take(self, connection: ScoreboardProtocol, data: bytes) -> bool:
         """Answer what has just come in on a resting connection; False leaves it to the ordinary route."""
@@ -140,9 +138,12 @@ class FastLane:
             return False
         board, kinds = asked
         last = request.headers.get("last-event-id") or None
-        begun = services.feed.begin_now(board, kinds, last[:LAST_ID_CHARS_MAX] if last else None)
         address = connection.conn_info.client_ip
-        if begun is None or not services.slots.take(address):
+        if not services.slots.take(address):
+            return False
+        begun = services.feed.begin_now(board, kinds, last[:LAST_ID_CHARS_MAX] if last else None)
+        if begun is None:
+            services.slots.give_back(address)
             return False
         log, first = begun
         reader = Reader(cast(Transport, connection.transport), kinds, chunked=True)

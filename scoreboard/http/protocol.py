@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Any, Protocol, cast
 
 import orjson
+import structlog
 from sanic.exceptions import BadRequest, BadURL, RequestTimeout, SanicException, ServiceUnavailable
 from sanic.http import Http
 from sanic.http.constants import Stage
@@ -28,6 +29,8 @@ from sanic.server.protocols.http_protocol import HttpProtocol
 from scoreboard.errors import Overloaded
 from scoreboard.http.plain import PlainRequest
 from scoreboard.metrics import Metrics
+
+log = structlog.get_logger(__name__)
 
 REQUEST_DEADLINE_S = 15.0
 IDLE_S = 75.0
@@ -214,11 +217,15 @@ class ScoreboardProtocol(HttpProtocol):
     def answer_with(self, answer: Coroutine[Any, Any, bytes], request: PlainRequest) -> None:
         """Write what a coroutine returns, and close the connection then if the request is not to keep it."""
         self._time = monotonic()
-        self._answering = self.loop.create_task(self._answer_with(answer, request))
+        self._answering = self.loop.create_task(self._answer_with(answer, request), name="fast-lane")
 
     async def _answer_with(self, answer: Coroutine[Any, Any, bytes], request: PlainRequest) -> None:
         try:
             data = await answer
+        except Exception:  # nobody else would hear of it, and the client would wait
+            log.exception("fast_lane_failed")
+            self.cut()
+            return
         finally:
             self._answering = None
         transport = self.transport
@@ -237,8 +244,8 @@ class ScoreboardProtocol(HttpProtocol):
 
         :param on_lost: called when the connection is gone.
         """
-        self.start_stream()
         self._on_lost = on_lost
+        self.start_stream()
         for ended in (self._task, self._callback_check_timeouts):
             if ended is not None:
                 ended.cancel()
@@ -252,7 +259,8 @@ class ScoreboardProtocol(HttpProtocol):
 
     def close_if_idle(self) -> bool:
         """Close the connection if no request is under way; whether it did."""
-        return self._answering is None and bool(super().close_if_idle())
+        is_ours = self._answering is not None or self._on_lost is not None
+        return not is_ours and bool(super().close_if_idle())
 
     def eof_received(self) -> bool:
         """The client has said all it will. Unless it said nothing, it still wants its answer."""

@@ -4,5 +4,8 @@
 -- looked single users up by skipping through this index from score to score, which took half of a submission's time. A
 -- query can use a partial index only where it asks for the same condition, so lookups by user never do. The condition
 -- itself holds for every row.
+--
+-- Made beside the old one: boards can be read meanwhile, and submissions wait.
+CREATE INDEX totals_in_order ON totals (board_id, time_window, period, (-score), user_id) WHERE submissions > 0;
 DROP INDEX totals_order;
-CREATE INDEX totals_order ON totals (board_id, time_window, period, (-score), user_id) WHERE submissions > 0;
+ALTER INDEX totals_in_order RENAME TO totals_order;

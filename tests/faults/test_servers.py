@@ -11,6 +11,8 @@ from tests.faults.rig import FULL, Rig
 from tests.harness import wait_until
 
 SUBMISSIONS = 1_500 if FULL else 300
+ROUNDS = 20 if FULL else 3
+RANKED_WITHIN_S = 1.0
 DRAIN_S = 8
 DELAY_S = (0.0, 0.05)
 """Scripts of several servers overtake each other: a batch takes a few milliseconds."""
@@ -28,6 +30,30 @@ def test_batches_of_several_servers_arrive_in_every_order(rig: Rig, count: int) 
         load = stack.enter_context(rig.load(*servers))
         load.wait_for_more(SUBMISSIONS, within_s=90)
         rig.judge(load, followers=followers)
+
+
+def test_the_ranking_equals_the_ledger_within_a_second_of_the_last_write(rig: Rig) -> None:
+    """P4 by its letter, in Redis itself, while scripts of two servers overtake each other up to the end."""
+    servers = []
+    for _ in range(2):
+        to_redis = rig.add_proxy(rig.valkey.url)
+        to_redis.delay_s = DELAY_S
+        servers.append(rig.start_server(to_redis=to_redis))
+    for seed in range(ROUNDS):
+        with rig.load(*servers, seed=seed) as load:
+            load.wait_for_more(100)
+            load.finish()
+            wait_until(lambda: ranking(rig) == totals(rig), RANKED_WITHIN_S, "a ranking that equals the ledger")
+
+
+def ranking(rig: Rig) -> dict[str, int]:
+    with rig.stores.redis() as redis:
+        return {user.decode(): -int(score) for user, score in redis.zrange("sb:{global}:all", 0, -1, withscores=True)}
+
+
+def totals(rig: Rig) -> dict[str, int]:
+    rows = rig.stores.query("SELECT user_id, sum(points)::bigint AS score FROM ledger GROUP BY user_id")
+    return {row["user_id"]: row["score"] for row in rows}
 
 
 def test_rolling_restart_loses_nothing_and_no_stream_sees_a_gap(rig: Rig) -> None:
