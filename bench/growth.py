@@ -5,6 +5,7 @@ measure nothing new; `scoreboard verify` says afterwards whether what was made i
 """
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -70,7 +71,11 @@ async def wait_for_ranking(redis_url: str, users: int) -> dict[str, Any]:
         await client.aclose()
 
 
-def grow(server: Server, *, users: int, events: int) -> dict[str, Any]:
-    """Fill a server's board and wait until it is ranked."""
+def grow(server: Server, ask: Callable[[Server], object], *, users: int, events: int) -> dict[str, Any]:
+    """Fill a server's board and wait until it is ranked.
+
+    :param ask: reads the board: a server looks after those that are in use.
+    """
     filled_s = asyncio.run(fill_board(server.database_url, users=users, events=events))
+    ask(server)
     return {"filled_s": filled_s} | asyncio.run(wait_for_ranking(server.redis_url, users))
