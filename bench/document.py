@@ -128,6 +128,7 @@ def draw_distributions(title: str, curves: dict[str, list[list[float]]], path: P
         [nines(percent) for percent in ticks], [f"{percent:g} %" if percent < 100 else "max" for percent in ticks]
     )
     axes.set(title=title, xlabel="share of samples that took at most so long", ylabel="ms", yscale="log")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.legend()
     figure.savefig(path, metadata={"Date": None})
 

@@ -7,6 +7,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.compare import format_comparison
+from bench.document import format_page
 from bench.figures import summarise_ms
 from bench.report import ROWS, format_table, make_rows
 from bench.wrk import WrkFailed, parse_output
@@ -98,6 +99,22 @@ def test_comparison_shows_multiples_with_what_the_spread_allows(tmp_path: Path) 
     text = format_comparison(*runs)
     (line,) = [line for line in text.splitlines() if "64 at a time " in line]
     assert line.split()[-4:] == ["x2.09", "1.67..2.60", "x1.05", "0.83..1.30"]
+
+
+def test_the_report_has_a_table_for_each_workload_and_names_its_plots() -> None:
+    run = {
+        "commit": "0123456789abcdef",
+        "dirty": False,
+        "at": "2026-01-01T00:00:00+00:00",
+        "took_s": 1.0,
+        "machine": {"cpu": "a processor", "cores": 2, "memory_gib": 4.0, "kernel": "Linux 6", "python": "CPython 3"},
+        "parameters": {"repeats": 1, "seconds": 2.0, "readers": 1_000},
+        "rows": make_rows([results(19, 10)], ["read"]),
+        "verify": {"findings": "1 boards verified, 0 differences"},
+    }
+    page = format_page(run, ["latency.svg"])
+    assert "| 64 at a time | 19 /s | 19..19 | x1.90 | bare Sanic | >= x4 MISSED |" in page
+    assert "![latency](latency.svg)" in page
 
 
 def test_comparing_needs_two_readable_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
