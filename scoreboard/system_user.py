@@ -7,6 +7,7 @@ so two at once make the user twice: the second entry replaces the first, whose i
 import fcntl
 import os
 import pwd
+import shutil
 import subprocess
 from time import monotonic, sleep
 
@@ -16,6 +17,8 @@ SYSTEM_USER = "scoreboard"
 USERADD_TIMEOUT_S = 20.0
 """useradd itself waits up to 15 s for others that change the accounts."""
 POLL_S = 0.02
+SBIN = "/usr/sbin:/sbin"
+"""Where useradd is, which not every environment of root's has on its path."""
 
 
 def find_or_make_system_user() -> pwd.struct_passwd:
@@ -44,7 +47,8 @@ def _find() -> pwd.struct_passwd | None:
 
 
 def _make() -> pwd.struct_passwd:
-    command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
+    useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:{SBIN}") or "useradd"
+    command = [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
     made = subprocess.run(command, check=False, capture_output=True, text=True, timeout=USERADD_TIMEOUT_S)
     account = _find()
     if account is None:

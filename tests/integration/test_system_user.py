@@ -21,7 +21,7 @@ for file in passwd group shadow gshadow; do
 done
 rm -f /etc/*.lock
 for starter in {" ".join(map(str, range(STARTERS)))}; do
-    "$2" -P -c 'from scoreboard.system_user import find_or_make_system_user as f; print(f().pw_uid)' &
+    PATH=/nothing "$2" -P -c 'from scoreboard.system_user import find_or_make_system_user as f; print(f().pw_uid)' &
 done
 wait
 grep '^{SYSTEM_USER}:' /etc/passwd | cut -d: -f3
