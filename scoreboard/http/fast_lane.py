@@ -75,10 +75,11 @@ class FastLane:
         self._services = services
         self._submit = submit
         self._plans: dict[bytes, _Plan] = {}
-        self._count_streams = services.metrics.tally(services.metrics.fast_lane.labels("stream"))
         self._reads = services.public_reads and not services.log_reads
-        self._count_pages = services.metrics.tally(services.metrics.fast_lane.labels("page"))
-        self._count_submissions = services.metrics.tally(services.metrics.fast_lane.labels("submission"))
+        metrics = services.metrics
+        self._count_pages, self._count_streams, self._count_submissions = (
+            metrics.tally(metrics.fast_lane.labels(kind)) for kind in ("page", "stream", "submission")
+        )
 
     def take(self, connection: ScoreboardProtocol, data: bytes) -> bool:
         """Answer what has just come in on a resting connection; False leaves it to the ordinary route."""
@@ -88,7 +89,7 @@ class FastLane:
             request = parse_plain(data)
             if request is not None:
                 self._count_submissions.count += 1
-                connection.answer_with(self._answer(request), request)
+                connection.answer_with(self._answer, request)
                 return True
         return data.startswith(_GET_STREAM) and self._reads and self._open_stream(connection, data)
 

@@ -80,6 +80,10 @@ class ConnectionSlots:
         return True
 
 
+Handle = Callable[[PlainRequest], Coroutine[Any, Any, bytes]]
+"""Gives the encoded answer to a request."""
+
+
 class Lane(Protocol):
     """Who is offered what a resting connection says, before Sanic."""
 
@@ -214,14 +218,14 @@ class ScoreboardProtocol(HttpProtocol):
         self._time = monotonic()
         self.transport.write(data)
 
-    def answer_with(self, answer: Coroutine[Any, Any, bytes], request: PlainRequest) -> None:
-        """Write what a coroutine returns, and close the connection then if the request is not to keep it."""
+    def answer_with(self, handle: Handle, request: PlainRequest) -> None:
+        """Write the answer to a request, and close the connection then if the request is not to keep it."""
         self._time = monotonic()
-        self._answering = self.loop.create_task(self._answer_with(answer, request), name="fast-lane")
+        self._answering = self.loop.create_task(self._answer_with(handle, request), name="fast-lane")
 
-    async def _answer_with(self, answer: Coroutine[Any, Any, bytes], request: PlainRequest) -> None:
+    async def _answer_with(self, handle: Handle, request: PlainRequest) -> None:
         try:
-            data = await answer
+            data = await handle(request)
         except Exception:  # nobody else would hear of it, and the client would wait
             log.exception("fast_lane_failed")
             self.cut()
