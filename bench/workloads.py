@@ -169,7 +169,6 @@ def prepare(stage: Stage) -> None:
     """Fill the board and the server's caches before anything is measured."""
     how = closed(BUSY) | {"seconds": PREPARE_S}
     run_posts(stage, stage.server.port, SCORES, ACCEPTED, how)
-    stage.resident_bytes = resident_bytes(stage.server.pid)
 
 
 def run_streamed(
@@ -181,6 +180,8 @@ def run_streamed(
     """
     own = port is None
     port = port or stage.server.port
+    if own and not stage.resident_bytes:
+        stage.resident_bytes = resident_bytes(stage.server.pid)
     with Child("bench.readers", log=stage.folder / "readers.log") as readers:
         readers.tell({"host": stage.server.host, "port": port, "readers": stage.readers})
         connected = readers.hear(CONNECT_TIMEOUT_S)
