@@ -9,3 +9,6 @@
 CREATE INDEX totals_in_order ON totals (board_id, time_window, period, (-score), user_id) WHERE submissions > 0;
 DROP INDEX totals_order;
 ALTER INDEX totals_in_order RENAME TO totals_order;
+
+-- How scores are spread: the planner does not learn it from a partial index, and would scan the board for a page's ranks.
+CREATE STATISTICS totals_score_spread ON (-score) FROM totals;

@@ -51,6 +51,15 @@ def test_hot_queries_touch_large_tables_only_by_index(filled: Stores) -> None:
         assert not scanned & {"ledger", "totals"}, f"{name}: {json.dumps(json.loads(plan), indent=1)}"
 
 
+def test_the_planner_knows_how_scores_are_spread(filled: Stores) -> None:
+    """Else it takes a third of a board to be above any score, and scans boards of a million users for each page."""
+    query = inline(QUERIES["count_around"].text, ["global", 995, "user7"])
+    plan = filled.query(f"EXPLAIN (FORMAT JSON) {query}")[0][0]
+    guesses = re.findall(r'"Relation Name": "totals".*?"Plan Rows": (\d+)', plan, re.DOTALL)
+    assert len(guesses) == 3
+    assert all(int(rows) < 1_000 for rows in guesses), plan
+
+
 def test_submitting_reads_its_own_users_only_without_statistics_too(ledger: Ledger, stores: Stores) -> None:
     """A database that was just restored has none."""
     for statement in (FILL, FILL_TOTALS, "UPDATE boards SET seq = 200000, players = 50000"):
