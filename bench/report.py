@@ -196,6 +196,7 @@ def make_rows(
         bounds = [(bound, found, form) for bound, found, form in judged if bound is not None]
         if bounds:
             line["goal"] = ", ".join(form.format(comparison=b[0], bound=b[1]) for b, _, form in bounds)
+            line["goal"] += f", by {margin:.0%}" if margin < 1 else ""
             line["ok"] = all(_holds(found, bound, margin) for bound, found, _ in bounds)
         lines.append(line)
     return lines
