@@ -1,1 +1,1 @@
-"""Benchmarks: the server from outside, by its command line and its public interface alone."""
+"""Benchmarks: the server from outside, by its command line and its public interface; its stores for references."""

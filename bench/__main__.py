@@ -29,7 +29,12 @@ REPEATS_MAX, SECONDS_MAX, READERS_MAX, READS_PER_S_MAX = 50, 120.0, 15_000, 50_0
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the server from outside.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure the server from outside.",
+        epilog="python -m bench compare A B holds two result files against each other, python -m bench report FILE "
+        "makes a page with plots; each has a --help of its own.",
+    )
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"{', '.join(load.WORKLOADS)} (all)")
     parser.add_argument("--repeats", type=int, help=f"how often each phase is run ({REPEATS})")
     parser.add_argument("--seconds", type=float, help=f"how long a phase measures ({SECONDS:g}; with streams twice)")
@@ -41,9 +46,11 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"{QUICK_REPEATS} repeat of {QUICK_SECONDS:g} s, {QUICK_READERS} streams, {QUICK_READS_PER_S} reads/s",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the JSON goes (a new file in bench/results)")
-    parser.add_argument("--check", action="store_true", help="exit 1 if a goal is missed")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a goal or a limit is missed")
     parser.add_argument(
-        "--margin", type=float, default=1.0, help="share of a goal that is enough, such as 0.5 on a busy machine (1)"
+        "--margin",
+        type=float,
+        help="share of a goal that is enough, 0.1 to 1: 0.5 is content with half of a rate and twice a time (1)",
     )
     return parser
 

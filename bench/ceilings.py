@@ -10,7 +10,6 @@ import json
 import os
 import random
 import sys
-from importlib.resources import files
 from time import monotonic
 from typing import Any
 
@@ -19,6 +18,7 @@ import uvloop
 from redis.asyncio import Redis
 
 from bench.figures import summarise_ms
+from bench.processes import ROOT
 
 CALL = """
 SELECT ord, outcome, epoch, seq, points, score, at, retry_after_s, quota, window_s, previous_at
@@ -53,7 +53,7 @@ async def run_postgres(plan: dict[str, Any]) -> list[float]:
 
 async def run_redis(plan: dict[str, Any]) -> list[float]:
     """Seconds of each batch in a Redis database that nobody else uses."""
-    text = (files("scoreboard") / "lua/apply_events.lua").read_text(encoding="utf-8")
+    text = (ROOT / "scoreboard/lua/apply_events.lua").read_text(encoding="utf-8")
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     pick = random.Random(plan["seed"]).choice
     client = Redis.from_url(plan["url"], driver_info=None)

@@ -40,7 +40,9 @@ GROWN = {
 
 def write_report(arguments: Sequence[str]) -> int:
     """Write the page and its plots; 0, or 2 where the file can't be read or matplotlib is missing."""
-    parser = argparse.ArgumentParser(prog="python -m bench report", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench report", description="Write a result file as a page in Markdown, with plots in SVG."
+    )
     parser.add_argument("file", type=Path, metavar="FILE", help="a result file")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the page goes (a folder named like the file)")
     options = parser.parse_args(arguments)

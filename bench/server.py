@@ -1,4 +1,4 @@
-"""The server under test: started, asked and verified by its command line alone."""
+"""The server under test, started, asked and verified by its command line, and the addresses of its stores."""
 
 import asyncio
 import os

@@ -22,7 +22,6 @@ class Step(NamedTuple):
     epochs: frozenset[str]
     seqs: tuple[int, ...]
     points: int
-    snapshots: int
     updates: int
     resets: int
 
@@ -60,7 +59,7 @@ def decode_frames(text: bytes) -> tuple[Step, bytes]:
             counts[event] += 1
         if event == "score-updated":
             points += json.loads(fields["data"])["points"]
-    step = Step(frozenset(epochs), tuple(seqs), points, counts["leaderboard"], counts["score-updated"], counts["reset"])
+    step = Step(frozenset(epochs), tuple(seqs), points, counts["score-updated"], counts["reset"])
     return step, rest if separator else text
 
 

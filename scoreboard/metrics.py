@@ -42,7 +42,7 @@ class Metrics:
         self.requests = self._counter("requests", "Answered requests", "route", "status")
         self._request_tallies: dict[tuple[str, int], Tally] = {}
         self.request_seconds = self._histogram(
-            "request_seconds", "Time to answer, but for ready pages", _SECONDS, "route"
+            "request_seconds", "Time to answer, but for fast-lane pages", _SECONDS, "route"
         )
         self.batch_size = self._histogram("batch_submissions", "Submissions in one ledger transaction", _SIZES)
         self.ledger_seconds = self._histogram("ledger_seconds", "One batch in PostgreSQL", _SECONDS)
