@@ -24,6 +24,7 @@ from scoreboard.http.plain import PlainRequest, parse_plain
 from scoreboard.http.protocol import ScoreboardProtocol
 from scoreboard.http.render import (
     JSON,
+    PAGE_ROUTE,
     Answer,
     Handler,
     allow_origin,
@@ -42,7 +43,6 @@ PLAN_BYTES_MAX = 1_024
 """A longer head is parsed every time."""
 PLANS_MAX = 1_024
 """Heads that are remembered; all are forgotten when there are more."""
-PAGE_ROUTE = "/api/leaderboard"
 _GET_PAGE = (b"GET /api/leaderboard ", b"GET /api/leaderboard?")
 _GET_STREAM = (b"GET /api/leaderboard/stream ", b"GET /api/leaderboard/stream?")
 _POST_SCORE = b"POST /api/scores HTTP/1.1\r\n"

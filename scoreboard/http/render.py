@@ -40,7 +40,8 @@ JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 EXPOSED_HEADERS = "ETag, Idempotent-Replayed, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id"
 BODILESS = frozenset({204, 304})
-QUIET_ROUTES = frozenset({"/api/leaderboard"})
+PAGE_ROUTE = "/api/leaderboard"
+QUIET_ROUTES = frozenset({PAGE_ROUTE})
 """Asked many thousand times a second: what succeeds is counted, and logged only where every read is to be."""
 NO_STORE = {"cache-control": "no-store"}
 
@@ -138,8 +139,7 @@ def finish(
     if request_id is None or not _REQUEST_ID.fullmatch(request_id):
         request_id = next_request_id()
     response.headers["x-request-id"] = request_id
-    if services.cors_origins:
-        allow_origin(services, request.headers.get("origin"), response.headers)
+    allow_origin(services, request.headers.get("origin"), response.headers)
     if services.draining:
         response.headers["connection"] = "close"
         end_after(request)
