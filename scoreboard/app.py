@@ -1,4 +1,4 @@
-"""The composition root: opens the parts, wires them, runs their tasks, serves, drains, closes.
+"""One serving process: its parts wired together, its tasks, its HTTP server, and how it drains and closes.
 
 Order of a shutdown: readiness turns red while requests are still taken; streams end cleanly, their readers told to
 come back spread out; the listener closes; what is under way finishes within the drain time; then the stores close.
@@ -13,11 +13,12 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+import msgspec
 import structlog
 
-from scoreboard.auth import Authenticator, read_or_create_secret, sign_token
+from scoreboard.acknowledged import Acknowledged
+from scoreboard.auth import Authenticator, sign_token
 from scoreboard.config import Config
-from scoreboard.embedded import DataDir, EmbeddedStores
 from scoreboard.errors import StartupError, Unavailable
 from scoreboard.feed import Feed
 from scoreboard.files import bound_connections, raise_file_limit
@@ -29,13 +30,13 @@ from scoreboard.ledger import Ledger
 from scoreboard.limits import RateLimiter
 from scoreboard.logs import flush_logs
 from scoreboard.metrics import Metrics
-from scoreboard.migrations import migrate
-from scoreboard.model import Action, Head
+from scoreboard.model import Head
 from scoreboard.pages import Pages
 from scoreboard.pump import Pump
 from scoreboard.ranks import Ranks
 from scoreboard.reads import Reads
 from scoreboard.repair import Repair
+from scoreboard.siblings import Siblings
 from scoreboard.tasks import end_tasks
 from scoreboard.writer import Writer
 
@@ -47,19 +48,30 @@ BOARDS_CHECKED_MAX = 1_000
 """Boards whose ranking is checked at start; others are when they are first used."""
 RESTART_TASK_S = 0.5
 POLL_S = 0.02
-DEMO_ACTIONS = (("win", 10), ("bonus", 25), ("assist", 5), ("penalty", -5))
 
 log = structlog.get_logger(__name__)
 
 
-class Parts:
-    """The parts of a server, wired."""
+class Backing(msgspec.Struct, frozen=True):
+    """What a serving process stands on: the URLs of both stores, migrated, and the key that verifies tokens."""
 
-    def __init__(self, config: Config, ledger: Ledger, ranks: Ranks, key: str, *, connections_max: int) -> None:
+    database_url: str
+    redis_url: str
+    key: str
+
+
+class Parts:
+    """The parts of a process, wired."""
+
+    def __init__(
+        self, config: Config, ledger: Ledger, ranks: Ranks, key: str, siblings: Siblings, *, connections_max: int
+    ) -> None:
         self.ledger, self.ranks = ledger, ranks
         self.metrics = Metrics()
+        self.siblings = siblings
+        self.acknowledged = Acknowledged(siblings.memory, siblings.number)
         self.repair = Repair(ledger, ranks, self.metrics, on_healed=self._heal_feed)
-        self.reads = Reads(ledger, ranks, self.repair, self.metrics)
+        self.reads = Reads(ledger, ranks, self.repair, self.metrics, self.acknowledged)
         self.pump = Pump(self.metrics)
         self.feed = Feed(ledger, ranks, self.reads, self.pump, self.metrics, on_seen=self.repair.see)
         self.pages = Pages(ledger, self.reads, self.feed, self.repair, self.metrics)
@@ -81,6 +93,7 @@ class Parts:
             cors_origins=config.cors_origins,
             slots=StreamSlots(config.streams_max, config.streams_per_ip_max),
             connections=ConnectionSlots(connections_max, self.metrics),
+            render_metrics=self._render_metrics,
             fast_lane=config.fast_lane,
             log_reads=config.log_level == "debug",
             sign_demo=partial(_sign_demo, config, key) if has_demo(config) else None,
@@ -91,8 +104,11 @@ class Parts:
         self.feed.refresh(board)
 
     def _acknowledge(self, board: str, head: Head) -> None:
-        self.reads.acknowledge(board, head.position)
+        self.acknowledged.note(board, head.position)
         self.repair.acknowledge(board, head)
+
+    async def _render_metrics(self) -> bytes:
+        return await self.siblings.merge_metrics(self.metrics.render())
 
     def _watch_gauges(self) -> None:
         watch = self.metrics.watch
@@ -142,108 +158,57 @@ def token_claims(config: Config) -> dict[str, str]:
     return {name: value for name, value in claims.items() if value}
 
 
-@asynccontextmanager
-async def open_stores(config: Config) -> AsyncIterator[tuple[str, str]]:
-    """The URLs of both stores: yours, those of a running server's data directory, or started for the while.
+async def run_process(
+    config: Config,
+    backing: Backing,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    on_listening: Callable[[], None],
+    siblings: Siblings,
+) -> None:
+    """Serve on a bound socket until told to stop, then drain.
 
-    :raises StartupError: if the embedded stores don't start.
-    """
-    if config.database_url is not None and config.redis_url is not None:
-        yield config.database_url, config.redis_url
-        return
-    data = DataDir(config.data_dir)
-    if data.is_served():
-        yield data.database_url, data.redis_url
-        return
-    stores = EmbeddedStores(data)
-    try:
-        await stores.start()
-        yield data.database_url, data.redis_url
-    finally:
-        await stores.stop()
-
-
-def signing_key(config: Config) -> str:
-    """The key that verifies tokens: the configured one, else the data directory's secret."""
-    return config.jwt_secret or config.jwt_public_key or read_or_create_secret(DataDir(config.data_dir).secret)
-
-
-async def serve(config: Config, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain.
-
-    :param announce: takes lines for a person; the last before serving is the address.
+    :param on_listening: called when requests are taken.
+    :param siblings: the processes that make up the server, this one among them.
     :raises StartupError: if a part does not come up.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     connections_max = bound_connections(config.streams_max, raise_file_limit())
-    listener = _listen(config.host, config.port)
-    data = DataDir(config.data_dir)
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
-        if config.embedded:
-            announce(f"Starting the embedded PostgreSQL and Valkey in {data.path}")
-            stores = EmbeddedStores(data)
-            stack.push_async_callback(stores.stop)
-            await stores.start()
-            database_url, redis_url = data.database_url, data.redis_url
-        else:
-            database_url, redis_url = config.database_url or "", config.redis_url or ""
-        key = signing_key(config)
-        for name in await migrate(database_url):
-            announce(f"Applied migration {name}")
-        ledger = await _open_ledger(database_url)
+        ledger = await open_ledger(backing.database_url)
         stack.push_async_callback(ledger.close)
-        if config.embedded:
-            await _add_demo(ledger, announce)
-            if key not in (config.jwt_secret, config.jwt_public_key):
-                announce(f"Tokens are signed with the secret kept in {data.secret}")
-        ranks = Ranks.open(redis_url)
+        ranks = Ranks.open(backing.redis_url)
         stack.push_async_callback(ranks.close)
-        parts = Parts(config, ledger, ranks, key, connections_max=connections_max)
+        parts = Parts(config, ledger, ranks, backing.key, siblings, connections_max=connections_max)
+        await stack.enter_async_context(siblings.listening(parts.metrics.render))
         await stack.enter_async_context(_background(parts.tasks()))
         for board in await ledger.list_boards(limit=BOARDS_CHECKED_MAX):
             parts.repair.use(board.board_id)
         await parts.repair.prepare("global")
         await _until(lambda: parts.feed.subscription.proven, SUBSCRIBE_WAIT_S)
-        await _serve_until(stop, parts, listener, config, announce)
+        server = await _start_serving(parts, listener)
+        on_listening()
+        await stop.wait()
+        await _drain(parts, server, config.drain_s)
 
 
-async def _open_ledger(database_url: str) -> Ledger:
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def open_ledger(database_url: str) -> Ledger:
+    """:raises StartupError: if PostgreSQL can't be reached."""
     try:
         return await Ledger.open(database_url)
     except Unavailable as exc:
         raise StartupError(f"PostgreSQL can't be reached: {exc.__cause__}") from exc
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket: taken before anything is started, so that a taken port costs nothing."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as exc:
-        listener.close()
-        raise StartupError(f"can't listen on {host} port {port}: {exc.strerror}") from exc
-    listener.setblocking(False)
-    return listener
-
-
-async def _add_demo(ledger: Ledger, announce: Callable[[str], None]) -> None:
-    """Give a fresh database something to click on."""
-    board = await ledger.read_board("global")
-    if board.seq == 0 and not await ledger.list_actions("global", limit=1):
-        for action_id, points in DEMO_ACTIONS:
-            await ledger.put_action("global", Action(action_id, points, 0, None, True))
-        announce(f"Added the sample actions {', '.join(name for name, _ in DEMO_ACTIONS)} to board global")
-
-
-async def _serve_until(
-    stop: asyncio.Event, parts: Parts, listener: socket.socket, config: Config, announce: Callable[[str], None]
-) -> None:
+async def _start_serving(parts: Parts, listener: socket.socket) -> Any:
     app = create_app(parts.services)
     server = await app.create_server(
         sock=listener,
@@ -256,11 +221,7 @@ async def _serve_until(
     await server.startup()
     await server.before_start()
     await server.start_serving()
-    host, port = listener.getsockname()[:2]
-    announce(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}")
-    log.info("listening", host=host, port=port)
-    await stop.wait()
-    await _drain(parts, server, config.drain_s)
+    return server
 
 
 async def _drain(parts: Parts, server: Any, drain_s: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import uvloop
 
 from scoreboard import __version__
-from scoreboard.app import open_stores, serve, signing_key, token_claims
+from scoreboard.app import token_claims
 from scoreboard.auth import SYMMETRIC, sign_token
 from scoreboard.config import PREFIX, SETTINGS, Config, load_config
 from scoreboard.errors import RanksUnavailable, ScoreboardError, StartupError
@@ -22,6 +22,7 @@ from scoreboard.migrations import migrate
 from scoreboard.model import validate_user_id
 from scoreboard.ranks import Ranks
 from scoreboard.repair import Repair
+from scoreboard.serve import open_stores, serve, signing_key
 from scoreboard.verify import Difference, verify
 
 EXIT_DIFFERENCES = 1
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             overrides={
                 "HOST": getattr(options, "host", None),
                 "PORT": getattr(options, "port", None),
+                "WORKERS": getattr(options, "workers", None),
                 "DATA_DIR": getattr(options, "data_dir", None),
             },
             terminal=sys.stderr.isatty(),
@@ -74,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("serve", parents=[data_dir], help="run the server")
     command.add_argument("--host", help="address to listen on (127.0.0.1)")
     command.add_argument("--port", help="port to listen on, 0 for any free one (8000)")
+    command.add_argument("--workers", metavar="N", help="processes that share the port and serve, for more cores (1)")
     command.set_defaults(run=run_serve)
 
     command = commands.add_parser("migrate", parents=[data_dir], help="bring the database schema up to date")

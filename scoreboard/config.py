@@ -23,6 +23,7 @@ SETTINGS = {
     "REDIS_URL": "redis://, rediss:// or unix:// URL of your Redis or Valkey; without it an embedded one is started",
     "HOST": "address to listen on (127.0.0.1)",
     "PORT": "port to listen on, 0 for any free one (8000)",
+    "WORKERS": "processes that share the port and serve, 1 to 64 (1)",
     "DATA_DIR": "where the embedded stores and the signing secret live (per user)",
     "JWT_SECRET": "shared secret of at least 32 bytes, for HS algorithms",
     "JWT_PUBLIC_KEY": "public key in PEM, for RS, PS, ES and EdDSA algorithms",
@@ -52,6 +53,7 @@ class Config(msgspec.Struct, frozen=True):
     redis_url: str | None
     host: str
     port: int
+    workers: int
     data_dir: Path
     jwt_secret: str | None
     jwt_public_key: str | None
@@ -108,6 +110,7 @@ def load_config(
         redis_url=redis_url,
         host=values.text("HOST") or "127.0.0.1",
         port=values.integer("PORT", 8000, 0, 65_535),
+        workers=values.integer("WORKERS", 1, 1, 64),
         data_dir=Path(values.text("DATA_DIR") or default_data_dir).expanduser().absolute(),
         jwt_secret=secret,
         jwt_public_key=public_key,

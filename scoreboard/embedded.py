@@ -42,10 +42,10 @@ POLL_S = 0.02
 SOCKET_PATH_BYTES_MAX = 100
 """Unix socket paths end at 107 bytes on Linux and 103 on macOS."""
 
+CONNECTIONS_MAX = 40
 POSTGRES_SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "max_connections": "40",
     "shared_buffers": "128MB",
     "fsync": "on",
     "synchronous_commit": "on",
@@ -118,8 +118,10 @@ class DataDir:
 class EmbeddedStores:
     """The two children, from start to stop. Use :meth:`start` and always :meth:`stop`."""
 
-    def __init__(self, data: DataDir) -> None:
+    def __init__(self, data: DataDir, *, connections_max: int = CONNECTIONS_MAX) -> None:
+        """:param connections_max: how many connections PostgreSQL shall take."""
         self.data = data
+        self._connections_max = connections_max
         self._lock: int | None = None
         self._children: list[tuple[str, subprocess.Popen[bytes], signal.Signals]] = []
 
@@ -207,7 +209,10 @@ class EmbeddedStores:
         await self._stop_left_over_postgres(owner)
         if not (data / "PG_VERSION").exists():
             await self._init_postgres(owner)
-        settings = POSTGRES_SETTINGS | {"unix_socket_directories": str(self.data.sockets)}
+        settings = POSTGRES_SETTINGS | {
+            "unix_socket_directories": str(self.data.sockets),
+            "max_connections": str(self._connections_max),
+        }
         command = [str(bin_folder / "postgres"), "-D", str(data)]
         for key, value in settings.items():
             command += ["-c", f"{key}={value}"]

@@ -8,12 +8,12 @@ import resource
 
 from scoreboard.errors import StartupError
 from scoreboard.http.protocol import REFUSALS_MAX
-from scoreboard.ledger import READ_POOL_MAX, REPAIR_POOL_MAX, WRITE_POOL_MAX
+from scoreboard.ledger import POOLS_MAX
 from scoreboard.ranks import CONNECTIONS_MAX
 
 OTHER_FILES_MAX = 64
 """Logs, the listener, the event loop's own, a subscription, a store's connection that is replaced, a web file."""
-FILES_RESERVED = WRITE_POOL_MAX + READ_POOL_MAX + REPAIR_POOL_MAX + CONNECTIONS_MAX + REFUSALS_MAX + OTHER_FILES_MAX
+FILES_RESERVED = POOLS_MAX + CONNECTIONS_MAX + REFUSALS_MAX + OTHER_FILES_MAX
 REQUEST_CONNECTIONS_MAX = 4_096
 """Connections for requests, besides those of streams."""
 CLIENTS_MIN = 64

@@ -37,6 +37,8 @@ from scoreboard.tasks import read_ahead
 WRITE_POOL_MAX = 4
 READ_POOL_MAX = 8
 REPAIR_POOL_MAX = 3
+POOLS_MAX = WRITE_POOL_MAX + READ_POOL_MAX + REPAIR_POOL_MAX
+"""Connections of one process."""
 ACQUIRE_TIMEOUT_S = 1.0
 STATEMENT_TIMEOUT_S = 5.0
 SERVER_GRACE_S = 1.0

@@ -7,6 +7,7 @@ something older than their own last 200. When PostgreSQL does not answer, an old
 
 from collections.abc import Awaitable
 
+from scoreboard.acknowledged import Acknowledged
 from scoreboard.errors import RanksUnavailable, Unavailable
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
@@ -16,31 +17,23 @@ from scoreboard.repair import Repair
 
 SOFT_EXPIRY_S = 30
 HARD_EXPIRY_S = 300
-BOARDS_REMEMBERED_MAX = 10_000
 
 
 class Reads:
-    """Reads pages and standings, and remembers what was acknowledged."""
+    """Reads pages and standings."""
 
-    def __init__(self, ledger: Ledger, ranks: Ranks, repair: Repair, metrics: Metrics) -> None:
+    def __init__(
+        self, ledger: Ledger, ranks: Ranks, repair: Repair, metrics: Metrics, acknowledged: Acknowledged
+    ) -> None:
         self._ledger = ledger
         self._ranks = ranks
         self._repair = repair
         self._metrics = metrics
-        self._acknowledged: dict[str, Position] = {}
-
-    def acknowledge(self, board: str, position: Position) -> None:
-        """From now on nothing older than the position is read on this server."""
-        known = self._acknowledged.get(board)
-        if known is None and len(self._acknowledged) >= BOARDS_REMEMBERED_MAX:
-            del self._acknowledged[next(iter(self._acknowledged))]
-        if known is None or known.epoch != position.epoch or known.seq < position.seq:
-            self._acknowledged[board] = position
+        self._acknowledged = acknowledged
 
     def is_current(self, board: str, position: Position) -> bool:
         """Whether a position has all that was acknowledged."""
-        known = self._acknowledged.get(board)
-        return known is None or (known.epoch == position.epoch and known.seq <= position.seq)
+        return self._acknowledged.has_nothing_after(board, position)
 
     async def read_page(self, board: str, *, offset: int, limit: int, after: tuple[int, str] | None = None) -> Page:
         """A page; ``after`` (score, user id) wins over ``offset``.
@@ -67,9 +60,8 @@ class Reads:
             raise
         self._repair.use(board)
         self._metrics.pages.labels("ledger").inc()
-        known = self._acknowledged.get(board)
-        if known is not None and known.epoch != page.position.epoch:
-            self.acknowledge(board, page.position)  # what was acknowledged belongs to a history that is gone
+        if not self.is_current(board, page.position):  # what was acknowledged belongs to a history that is gone
+            self._acknowledged.note(board, page.position)
         return page
 
     async def read_standing(self, board: str, user_id: str) -> Standing | None:

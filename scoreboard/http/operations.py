@@ -60,7 +60,7 @@ async def check_readiness(services: Services, request: Request) -> HTTPResponse:
 
 async def show_metrics(services: Services, request: Request) -> HTTPResponse:
     """Prometheus metrics."""
-    return Answer(services.metrics.render(), 200, {"cache-control": "no-store"}, METRICS_TYPE)
+    return Answer(await services.render_metrics(), 200, {"cache-control": "no-store"}, METRICS_TYPE)
 
 
 async def show_openapi(services: Services, request: Request) -> HTTPResponse:

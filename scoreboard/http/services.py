@@ -1,6 +1,6 @@
 """What handlers may use, put together by the composition root."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -46,6 +46,7 @@ class StreamSlots:
 class Services(msgspec.Struct):
     """The parts behind the handlers, and the few settings that concern HTTP.
 
+    :ivar render_metrics: gives the page of metrics of the whole server.
     :ivar fast_lane: whether plain requests are answered without Sanic's parser.
     :ivar log_reads: whether successful reads are logged too, each of them.
     :ivar sign_demo: signs a token for a demo user; None where there is no demo.
@@ -66,6 +67,7 @@ class Services(msgspec.Struct):
     cors_origins: tuple[str, ...]
     slots: StreamSlots
     connections: ConnectionSlots
+    render_metrics: Callable[[], Awaitable[bytes]]
     fast_lane: bool
     log_reads: bool
     sign_demo: Callable[[str], str] | None

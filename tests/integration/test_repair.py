@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from scoreboard import repair as repair_module
+from scoreboard.acknowledged import Acknowledged
 from scoreboard.errors import NotFound
 from scoreboard.feed import Feed
 from scoreboard.ledger import Ledger
@@ -114,7 +115,9 @@ def test_events_read_back_have_a_rank_before_unless_they_are_first(
     run: Run, ledger: Ledger, ranks: Ranks, repair: Repair
 ) -> None:
     metrics = Metrics()
-    feed = Feed(ledger, ranks, Reads(ledger, ranks, repair, metrics), Pump(metrics), metrics, repair.see)
+    feed = Feed(
+        ledger, ranks, Reads(ledger, ranks, repair, metrics, Acknowledged()), Pump(metrics), metrics, repair.see
+    )
     record(run, ledger, "old")
     record(run, ledger, "new", "old", "new")
     run(repair.heal("global"))
@@ -145,18 +148,18 @@ class TestReads:
     def test_nothing_older_than_what_was_acknowledged(
         self, run: Run, ledger: Ledger, ranks: Ranks, repair: Repair
     ) -> None:
-        reads = Reads(ledger, ranks, repair, Metrics())
+        reads = Reads(ledger, ranks, repair, Metrics(), acknowledged := Acknowledged())
         run(repair.heal("global"))
         record(run, ledger, "a")
         assert run(reads.read_page("global", offset=0, limit=10)).position.seq == 0
-        reads.acknowledge("global", run(ledger.read_heads({"global": []}))["global"][0].position)
+        acknowledged.note("global", run(ledger.read_heads({"global": []}))["global"][0].position)
         assert run(reads.read_page("global", offset=0, limit=10)).position.seq == 1
         assert run(reads.read_standing("global", "a")).rank == 1
 
     def test_a_head_that_was_long_not_confirmed_is_not_trusted(
         self, run: Run, ledger: Ledger, ranks: Ranks, repair: Repair, stores: Stores
     ) -> None:
-        reads = Reads(ledger, ranks, repair, Metrics())
+        reads = Reads(ledger, ranks, repair, Metrics(), Acknowledged())
         run(repair.heal("global"))
         record(run, ledger, "a")
         with stores.redis() as client:
@@ -165,7 +168,7 @@ class TestReads:
 
     def test_with_redis_away_pages_come_from_the_ledger(self, run: Run, ledger: Ledger, repair: Repair) -> None:
         away = Ranks.open("redis://127.0.0.1:1/0")
-        reads = Reads(ledger, away, repair, Metrics())
+        reads = Reads(ledger, away, repair, Metrics(), Acknowledged())
         record(run, ledger, "a", "b", "b")
         page = run(reads.read_page("global", offset=0, limit=1))
         assert [(e.rank, e.user_id, e.score) for e in page.entries] == [(1, "b", 20)]
@@ -175,9 +178,9 @@ class TestReads:
     def test_what_was_acknowledged_of_a_lost_history_is_forgotten(
         self, run: Run, ledger: Ledger, ranks: Ranks, repair: Repair, stores: Stores
     ) -> None:
-        reads = Reads(ledger, ranks, repair, Metrics())
+        reads = Reads(ledger, ranks, repair, Metrics(), acknowledged := Acknowledged())
         record(run, ledger, "a")
-        reads.acknowledge("global", run(ledger.read_heads({"global": []}))["global"][0].position)
+        acknowledged.note("global", run(ledger.read_heads({"global": []}))["global"][0].position)
         stores.query("UPDATE boards SET epoch = 'another1'")
         run(repair.heal("global"))
         assert run(reads.read_page("global", offset=0, limit=1)).position.epoch == "another1"

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scoreboard.acknowledged import Acknowledged
 from scoreboard.board_log import BoardLog, Reader
 from scoreboard.errors import Overloaded, Unavailable
 from scoreboard.feed import Feed
@@ -51,7 +52,8 @@ class Server:
         self.ledger, self.ranks = SimulatedLedger(world), SimulatedRanks(world)
         metrics = Metrics()
         self.repair = Repair(self.ledger, self.ranks, metrics, on_healed=lambda board: self.feed.refresh(board))  # type: ignore[arg-type]
-        self.reads = Reads(self.ledger, self.ranks, self.repair, metrics)  # type: ignore[arg-type]
+        self.acknowledged = Acknowledged()
+        self.reads = Reads(self.ledger, self.ranks, self.repair, metrics, self.acknowledged)  # type: ignore[arg-type]
         self.feed = Feed(self.ledger, self.ranks, self.reads, Pump(metrics), metrics, on_seen=self.repair.see)  # type: ignore[arg-type]
         self.writer = Writer(self.ledger, self.ranks, self.repair, metrics, on_answer=self._answer)  # type: ignore[arg-type]
         self.tasks = [world.loop.create_task(run()) for run in (self.repair.run, self.feed.watch)]
@@ -64,7 +66,7 @@ class Server:
         self.opening.add_done_callback(lambda opening: opening.cancelled() or opening.exception())
 
     def _answer(self, board: str, head: object) -> None:
-        self.reads.acknowledge(board, head.position)  # type: ignore[attr-defined]
+        self.acknowledged.note(board, head.position)  # type: ignore[attr-defined]
         self.repair.acknowledge(board, head)  # type: ignore[arg-type]
 
     @property

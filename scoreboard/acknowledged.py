@@ -1,0 +1,124 @@
+"""What has been acknowledged: nobody reads anything older than their own last 200 from the same server.
+
+A server of several processes is one server: a submission answered by one of them and the next read by another. So each
+process notes what it acknowledges where its siblings see it, in memory that they share. A row of that memory belongs to
+one process, which alone writes it: tags of boards, found by hashing, and beside each the position acknowledged last. A
+tag is never changed once it is there, and a position is one aligned word, which processors write whole, so nobody needs
+a lock. What was noted before an answer was sent is seen by whoever asks after it has come: the kernel's queues that
+carry both are in that order.
+"""
+
+import mmap
+from functools import lru_cache
+from hashlib import blake2b
+
+from scoreboard.model import Position
+
+BOARDS_REMEMBERED_MAX = 10_000
+"""Boards whose position a process remembers."""
+ROW_BOARDS_MAX = 16_384
+"""Boards of which a process tells its siblings. When there are more, what they don't find counts as newer."""
+ROW_SLOTS = 2 * ROW_BOARDS_MAX
+WORD_BYTES = 8
+ROW_WORDS = 1 + 2 * ROW_SLOTS
+"""A row: whether it is full, the tags, the positions."""
+SEQ_BITS = 53
+_EPOCHS = 1 << (8 * WORD_BYTES - SEQ_BITS)
+
+
+class Acknowledged:
+    """Positions by board, of this process and of its siblings.
+
+    :param memory: what the siblings share, of :func:`shared_bytes`, at first all zero; None for a process alone.
+    :param row: which row is this process's, from 0.
+    """
+
+    def __init__(self, memory: mmap.mmap | None = None, row: int = 0) -> None:
+        self._own: dict[str, Position] = {}
+        self._rows: list[_Row] = []
+        self._row: _Row | None = None
+        if memory is not None:
+            words = memoryview(memory).cast("Q")
+            self._rows = [_Row(words, number) for number in range(len(words) // ROW_WORDS)]
+            self._row = self._rows[row]
+
+    def note(self, board: str, position: Position) -> None:
+        """From now on nothing older than the position is current."""
+        known = self._own.get(board)
+        if known is None and len(self._own) >= BOARDS_REMEMBERED_MAX:
+            del self._own[next(iter(self._own))]
+        if known is None or known.epoch != position.epoch or known.seq < position.seq:
+            self._own[board] = position
+            if self._row is not None:
+                self._row.note(board, position)
+
+    def has_nothing_after(self, board: str, position: Position) -> bool:
+        """Whether a position has all that was acknowledged. What can't be told counts as newer."""
+        known = self._own.get(board)
+        if known is not None and (known.epoch != position.epoch or known.seq > position.seq):
+            return False
+        # All rows: in our own may be what a process noted whose place we have taken.
+        return not self._rows or all(row.has_nothing_after(board, position) for row in self._rows)
+
+
+class _Row:
+    """The boards that one process acknowledged, and where each stood."""
+
+    def __init__(self, words: memoryview, number: int) -> None:
+        self._words = words
+        self._full = number * ROW_WORDS
+        self._tags = self._full + 1
+        self._positions = self._tags + ROW_SLOTS
+        self._used: int | None = None
+
+    def note(self, board: str, position: Position) -> None:
+        tag = _tag(board)
+        slot = self._probe(tag)
+        if self._words[self._tags + slot] == tag:
+            epoch, seq = divmod(self._words[self._positions + slot], 1 << SEQ_BITS)
+            if seq < position.seq or epoch != _epoch_bits(position.epoch):
+                self._words[self._positions + slot] = _word(position)
+            return
+        if self._used is None:
+            self._used = sum(1 for word in self._words[self._tags : self._positions] if word)
+        if self._used >= ROW_BOARDS_MAX:
+            self._words[self._full] = 1
+            return
+        self._used += 1
+        self._words[self._positions + slot] = _word(position)
+        self._words[self._tags + slot] = tag
+
+    def has_nothing_after(self, board: str, position: Position) -> bool:
+        tag = _tag(board)
+        slot = self._probe(tag)
+        if self._words[self._tags + slot] != tag:
+            return not self._words[self._full]
+        epoch, seq = divmod(self._words[self._positions + slot], 1 << SEQ_BITS)
+        return bool(seq <= position.seq and epoch == _epoch_bits(position.epoch))
+
+    def _probe(self, tag: int) -> int:
+        """The slot that has the tag, or the free one where it would be."""
+        slot = tag % ROW_SLOTS
+        while self._words[self._tags + slot] not in (0, tag):
+            slot = (slot + 1) % ROW_SLOTS
+        return slot
+
+
+def shared_bytes(processes: int) -> int:
+    """The size of the memory that so many processes share."""
+    return processes * ROW_WORDS * WORD_BYTES
+
+
+@lru_cache(BOARDS_REMEMBERED_MAX)
+def _tag(board: str) -> int:
+    return int.from_bytes(blake2b(board.encode(), digest_size=WORD_BYTES).digest()) or 1
+
+
+def _word(position: Position) -> int:
+    return _epoch_bits(position.epoch) << SEQ_BITS | position.seq
+
+
+@lru_cache(BOARDS_REMEMBERED_MAX)
+def _epoch_bits(epoch: str) -> int:
+    """As many bits of an epoch as a word has room for: enough to tell it from one that was replaced."""
+    return int.from_bytes(blake2b(epoch.encode(), digest_size=WORD_BYTES).digest()) % _EPOCHS

@@ -1,0 +1,147 @@
+"""The command ``serve``: takes the port, brings the stores up, then serves in this process or in several.
+
+With one worker this process serves. With more it is their parent: it keeps the embedded stores, the port and the
+memory that they share, and they serve.
+"""
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+
+from scoreboard.app import Backing, open_ledger, run_process, stop_on_signals
+from scoreboard.auth import read_or_create_secret
+from scoreboard.config import Config
+from scoreboard.embedded import CONNECTIONS_MAX, DataDir, EmbeddedStores
+from scoreboard.errors import StartupError
+from scoreboard.ledger import POOLS_MAX
+from scoreboard.migrations import migrate
+from scoreboard.model import Action
+from scoreboard.siblings import Siblings
+from scoreboard.supervisor import supervise
+
+DEMO_ACTIONS = (("win", 10), ("bonus", 25), ("assist", 5), ("penalty", -5))
+
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_stores(config: Config) -> AsyncIterator[tuple[str, str]]:
+    """The URLs of both stores: yours, those of a running server's data directory, or started for the while.
+
+    :raises StartupError: if the embedded stores don't start.
+    """
+    if config.database_url is not None and config.redis_url is not None:
+        yield config.database_url, config.redis_url
+        return
+    data = DataDir(config.data_dir)
+    if data.is_served():
+        yield data.database_url, data.redis_url
+        return
+    stores = EmbeddedStores(data)
+    try:
+        await stores.start()
+        yield data.database_url, data.redis_url
+    finally:
+        await stores.stop()
+
+
+def signing_key(config: Config) -> str:
+    """The key that verifies tokens: the configured one, else the data directory's secret."""
+    return config.jwt_secret or config.jwt_public_key or read_or_create_secret(DataDir(config.data_dir).secret)
+
+
+async def serve(config: Config, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    :param announce: takes lines for a person; the last before serving is the address.
+    :raises StartupError: if a part does not come up, or keeps failing.
+    """
+    stop = stop_on_signals()
+    # Taken before anything is started, so that a taken port costs nothing.
+    listeners = _listen(config.host, config.port, config.workers)
+    host, port = listeners[0].getsockname()[:2]
+
+    def announce_address() -> None:
+        announce(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+        log.info("listening", host=host, port=port)
+
+    async with AsyncExitStack() as stack:
+        for listener in listeners:
+            stack.callback(listener.close)
+        backing = await _prepare(config, announce, stack)
+        if config.workers == 1:
+            await run_process(config, backing, listeners[0], stop, announce_address, Siblings())
+        else:
+            await supervise(config, backing, listeners, stop, announce_address)
+
+
+async def _prepare(config: Config, announce: Callable[[str], None], stack: AsyncExitStack) -> Backing:
+    """Stores that are up until the stack ends, their schema, and the key."""
+    data = DataDir(config.data_dir)
+    if config.embedded:
+        announce(f"Starting the embedded PostgreSQL and Valkey in {data.path}")
+        more = (config.workers - 1) * POOLS_MAX
+        stores = EmbeddedStores(data, connections_max=CONNECTIONS_MAX + more)
+        stack.push_async_callback(stores.stop)
+        await stores.start()
+        database_url, redis_url = data.database_url, data.redis_url
+    else:
+        database_url, redis_url = config.database_url or "", config.redis_url or ""
+    key = signing_key(config)
+    for name in await migrate(database_url):
+        announce(f"Applied migration {name}")
+    if config.embedded:
+        await _add_demo(database_url, announce)
+        if key not in (config.jwt_secret, config.jwt_public_key):
+            announce(f"Tokens are signed with the secret kept in {data.secret}")
+    return Backing(database_url, redis_url, key)
+
+
+def _listen(host: str, port: int, count: int) -> list[socket.socket]:
+    """As many bound sockets of one address. With several the kernel spreads new connections over those that listen.
+
+    :raises StartupError: if the port is taken.
+    """
+    listeners: list[socket.socket] = []
+    try:
+        # Servers of one user that all share a port would go unnoticed, so the first one asks for it alone.
+        listeners.append(_bind(host, port, shared=False))
+        if count > 1:
+            port = listeners[0].getsockname()[1]
+            listeners.pop().close()
+            for _ in range(count):
+                listeners.append(_bind(host, port, shared=True))
+    except OSError as exc:
+        for listener in listeners:
+            listener.close()
+        raise StartupError(f"can't listen on {host} port {port}: {exc.strerror}") from exc
+    return listeners
+
+
+def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+    except BaseException:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener
+
+
+async def _add_demo(database_url: str, announce: Callable[[str], None]) -> None:
+    """Give a fresh database something to click on."""
+    ledger = await open_ledger(database_url)
+    try:
+        board = await ledger.read_board("global")
+        if board.seq == 0 and not await ledger.list_actions("global", limit=1):
+            for action_id, points in DEMO_ACTIONS:
+                await ledger.put_action("global", Action(action_id, points, 0, None, True))
+            announce(f"Added the sample actions {', '.join(name for name, _ in DEMO_ACTIONS)} to board global")
+    finally:
+        await ledger.close()

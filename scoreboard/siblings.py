@@ -1,0 +1,81 @@
+"""The processes that make up one server: which of them this one is, the memory they share, and asking each other.
+
+Each listens on a socket of its own in a folder that their parent made, and says its metrics to whoever connects. So
+whichever process is asked for the metrics answers for all of them.
+"""
+
+import asyncio
+import mmap
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from scoreboard.metrics import merge_pages
+
+ASK_TIMEOUT_S = 1.0
+PAGE_BYTES_MAX = 4 * 1024 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+class Siblings:
+    """All processes of a server. Without arguments: a process alone.
+
+    :param number: which one this is, from 0.
+    :param count: how many there are.
+    :param memory: what they share.
+    :param folder: where their sockets are.
+    """
+
+    def __init__(
+        self, number: int = 0, count: int = 1, memory: mmap.mmap | None = None, folder: Path | None = None
+    ) -> None:
+        self.number = number
+        self.memory = memory
+        self._count = count
+        self._folder = folder
+
+    @asynccontextmanager
+    async def listening(self, render: Callable[[], bytes]) -> AsyncIterator[None]:
+        """Let siblings ask for this process's metrics."""
+        if self._folder is None:
+            yield
+            return
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                writer.write(render())
+                await writer.drain()
+            except OSError:
+                pass
+            finally:
+                writer.close()
+
+        path = self._folder / str(self.number)
+        path.unlink(missing_ok=True)  # of the process whose place this one takes
+        async with await asyncio.start_unix_server(answer, path):
+            yield
+
+    async def merge_metrics(self, own: bytes) -> bytes:
+        """A page of metrics of all processes, from this one's own; those that don't answer are left out."""
+        if self._folder is None:
+            return own
+        others = [number for number in range(self._count) if number != self.number]
+        pages = dict(zip(others, await asyncio.gather(*map(self._ask, others)), strict=True))
+        pages[self.number] = own
+        return merge_pages({str(number): page for number, page in sorted(pages.items()) if page})
+
+    async def _ask(self, number: int) -> bytes:
+        assert self._folder is not None
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                reader, writer = await asyncio.open_unix_connection(self._folder / str(number), limit=PAGE_BYTES_MAX)
+                try:
+                    return await reader.read(-1)
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError) as exc:
+            log.warning("sibling_does_not_answer", worker=number, error=str(exc) or type(exc).__name__)
+            return b""

@@ -1,0 +1,80 @@
+"""One of several processes that serve a port: ``python -m scoreboard.worker``, started by their parent alone.
+
+What it is to do comes over standard input, which then says nothing more: its end is the parent's. Without a parent
+nobody keeps the stores, the port and the other processes, so this one ends too, at once.
+"""
+
+import asyncio
+import mmap
+import os
+import pickle
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+import structlog
+import uvloop
+
+from scoreboard.app import Backing, run_process, stop_on_signals
+from scoreboard.config import Config
+from scoreboard.errors import StartupError
+from scoreboard.logs import configure_logs
+from scoreboard.siblings import Siblings
+
+READY = b"ready\n"
+EXIT_CANNOT_RUN = 2
+
+log = structlog.get_logger(__name__)
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    """What a worker is to do.
+
+    :ivar number: which one it is, from 0, of ``count``.
+    :ivar listener: file descriptor of its bound socket.
+    :ivar memory: file descriptor of what the workers share.
+    :ivar folder: where they listen for each other.
+    """
+
+    config: Config
+    backing: Backing
+    number: int
+    count: int
+    listener: int
+    memory: int
+    folder: Path
+
+
+async def work(assignment: Assignment) -> None:
+    """Serve until told to stop, or until the parent is gone."""
+    stop = stop_on_signals()
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _end_as_orphan)
+    siblings = Siblings(assignment.number, assignment.count, mmap.mmap(assignment.memory, 0), assignment.folder)
+
+    def tell_parent() -> None:
+        sys.stdout.buffer.write(READY)
+        sys.stdout.buffer.flush()
+
+    listener = socket.socket(fileno=assignment.listener)
+    await run_process(assignment.config, assignment.backing, listener, stop, tell_parent, siblings)
+
+
+def _end_as_orphan() -> None:
+    log.error("parent_is_gone")
+    os._exit(EXIT_CANNOT_RUN)
+
+
+def main() -> None:
+    """Do what the parent says."""
+    assignment: Assignment = pickle.load(sys.stdin.buffer)  # noqa: S301  # our parent wrote it
+    configure_logs(assignment.config.log_level, assignment.config.log_format, worker=assignment.number)
+    try:
+        uvloop.run(work(assignment))
+    except StartupError as exc:
+        print(f"scoreboard: worker {assignment.number}: {exc}", file=sys.stderr)  # noqa: T201  # as the command does
+        sys.exit(EXIT_CANNOT_RUN)
+
+
+if __name__ == "__main__":
+    main()
