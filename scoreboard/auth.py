@@ -36,6 +36,11 @@ class Caller(msgspec.Struct, frozen=True):
         if user_id != self.user_id and "scores:any" not in self.scopes:
             raise Forbidden(f"the token of {self.user_id!r} may not submit for {user_id!r}")
 
+    def may_submit_batches(self) -> None:
+        """:raises Forbidden: if the token lacks ``scores:any``."""
+        if "scores:any" not in self.scopes:
+            raise Forbidden(f"the token of {self.user_id!r} lacks the scope 'scores:any'")
+
     def may_read_history_of(self, user_id: str) -> None:
         """:raises Forbidden: if the token is neither of that user nor has ``admin``."""
         if user_id != self.user_id and "admin" not in self.scopes:

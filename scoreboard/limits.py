@@ -8,6 +8,7 @@ Source: ITU-T I.371 (generic cell rate algorithm).
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from time import monotonic
 
 import msgspec
@@ -58,6 +59,22 @@ class RateLimiter:
         """
         if self._rate is None:
             return {}
+        admission = await self._ask(user_id)
+        if not admission.admitted:
+            raise self._refuse(user_id, admission)
+        return {"RateLimit": f'"user";r={admission.remaining};t={-(-admission.wait_us // 1_000_000)}'}
+
+    async def admit_all(self, users: Sequence[str]) -> list[RateLimited | None]:
+        """Count a submission of each user, in order; None for those that may go on.
+
+        :raises Overloaded: if too many requests wait for the check.
+        """
+        if self._rate is None:
+            return [None] * len(users)
+        admissions = await asyncio.gather(*[self._ask(user) for user in users])
+        return [None if a.admitted else self._refuse(user, a) for user, a in zip(users, admissions, strict=True)]
+
+    def _ask(self, user_id: str) -> "asyncio.Future[Admission]":
         if len(self._waiting) >= WAITING_MAX:
             raise Overloaded(f"{WAITING_MAX} requests wait for the rate limit")
         if self._flusher is None or self._flusher.done():
@@ -65,15 +82,16 @@ class RateLimiter:
         # The task knows its loop; in Python 3.11 asking for the running one is a system call, 3 % of a submission.
         future: asyncio.Future[Admission] = self._flusher.get_loop().create_future()
         self._waiting.append((user_id, future))
-        admission = await future
-        if not admission.admitted:
-            raise RateLimited(
-                f"user {user_id!r} is over {self._rate.quota} submissions in {self._rate.window_s} s",
-                retry_after_s=admission.wait_us / 1e6,
-                quota=self._rate.quota,
-                window_s=self._rate.window_s,
-            )
-        return {"RateLimit": f'"user";r={admission.remaining};t={-(-admission.wait_us // 1_000_000)}'}
+        return future
+
+    def _refuse(self, user_id: str, admission: Admission) -> RateLimited:
+        assert self._rate is not None
+        return RateLimited(
+            f"user {user_id!r} is over {self._rate.quota} submissions in {self._rate.window_s} s",
+            retry_after_s=admission.wait_us / 1e6,
+            quota=self._rate.quota,
+            window_s=self._rate.window_s,
+        )
 
     async def _flush(self) -> None:
         while self._waiting:

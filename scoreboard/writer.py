@@ -10,8 +10,9 @@ nothing. A client that hangs up cancels only its own wait, never a batch.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
+from typing import cast
 
 import msgspec
 import structlog
@@ -115,6 +116,28 @@ class Writer:
         :raises Overloaded: if too many submissions wait already, or this one waited too long; nothing was recorded.
         :raises Unavailable: if the outcome is unknown; repeating with the same key is safe. Or the server is ending.
         """
+        return await self._add(submission)
+
+    async def submit_scores(self, submissions: Sequence[Submission]) -> list[Receipt | ScoreboardError]:
+        """Record submissions in order; what each led to, or why it failed, as :meth:`submit_score` would tell.
+
+        Of a board's, those that a full or slow ledger did not take are the last ones.
+        """
+        results: list[Receipt | ScoreboardError | asyncio.Future[Receipt]] = []
+        for submission in submissions:
+            try:
+                results.append(self._add(submission))
+            except ScoreboardError as exc:
+                results.append(exc)
+        futures = [result for result in results if isinstance(result, asyncio.Future)]
+        done = iter(await asyncio.gather(*futures, return_exceptions=True))
+        told = [next(done) if isinstance(result, asyncio.Future) else result for result in results]
+        for result in told:
+            if isinstance(result, BaseException) and not isinstance(result, ScoreboardError):
+                raise result
+        return cast("list[Receipt | ScoreboardError]", told)
+
+    def _add(self, submission: Submission) -> "asyncio.Future[Receipt]":
         if self._closing:
             raise Unavailable("the server is ending")
         if self._queued >= QUEUE_MAX:
@@ -123,7 +146,7 @@ class Writer:
         lane = self._lanes.get(submission.board)
         if lane is None:
             lane = self._lanes[submission.board] = _Lane(self, submission.board)
-        return await lane.add(submission)
+        return lane.add(submission)
 
     @property
     def queued(self) -> int:
@@ -157,7 +180,8 @@ class _Lane:
             writer._tasks.add(task)
             task.add_done_callback(writer._tasks.discard)
 
-    async def add(self, submission: Submission) -> Receipt:
+    def add(self, submission: Submission) -> "asyncio.Future[Receipt]":
+        """:raises Overloaded: if it would wait too long."""
         now = self._loop.time()
         if self._waiting and (
             now - self._waiting[0].arrived_at > WAIT_REFUSE_S
@@ -172,14 +196,14 @@ class _Lane:
             twin = self._by_key.get((submission.user_id, submission.key))
             if twin is not None and twin.submission == submission:
                 twin.repeats.append(future)
-                return await future
+                return future
             if twin is None:
                 self._by_key[submission.user_id, submission.key] = pending
         self._waiting.append(pending)
         self._arrived.set()
         if self._expiry is None:
             self._expiry = self._loop.call_at(now + WAIT_MAX_S, self._expire)
-        return await future
+        return future
 
     def _expire(self) -> None:
         """Answer those who have waited WAIT_MAX_S, and come back for the next."""

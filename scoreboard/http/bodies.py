@@ -1,14 +1,21 @@
 """The request bodies: the same types validate what comes in and describe it in the OpenAPI document."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from scoreboard.model import ID_CHARS_MAX, SCORE_MAX
+from scoreboard.model import ID_CHARS_MAX, IDEMPOTENCY_KEY_CHARS_MAX, SCORE_MAX
+
+Schema = dict[str, Any]
+
+BATCH_SIZE_MAX = 1_000
 
 # The pattern is for the document: its $ lets a line end pass in Python, so handlers check names by the model's rule.
 Name = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, pattern="^[A-Za-z0-9._-]+$")]
+_NAME: Schema = {"minLength": 1, "maxLength": ID_CHARS_MAX, "pattern": "^[A-Za-z0-9._-]+$"}
+_USER_ID: Schema = {"minLength": 1, "maxLength": ID_CHARS_MAX}
+_KEY: Schema = {"minLength": 1, "maxLength": IDEMPOTENCY_KEY_CHARS_MAX, "pattern": "^[ -~]+$"}
 UserId = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
 
 
@@ -17,6 +24,22 @@ class SubmissionBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel")
 
     action_id: Name
     user_id: UserId | msgspec.UnsetType = msgspec.UNSET
+    board: Name = "global"
+
+
+class BatchedSubmission(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """One of a batch. ``userId`` defaults to the token's sub."""
+
+    # What these may hold is in the document only: one that is wrong is rejected by itself, not with all the others.
+    action_id: Annotated[str, Meta(extra_json_schema=_NAME)]
+    user_id: Annotated[str, Meta(extra_json_schema=_USER_ID)] | msgspec.UnsetType = msgspec.UNSET
+    idempotency_key: Annotated[str, Meta(extra_json_schema=_KEY)] | None = None
+
+
+class BatchBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """Submissions to one board, applied in order."""
+
+    submissions: Annotated[list[BatchedSubmission], Meta(min_length=1, max_length=BATCH_SIZE_MAX)]
     board: Name = "global"
 
 
@@ -39,6 +62,7 @@ class ActionBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     enabled: bool = True
 
 
+batch_decoder = msgspec.json.Decoder(BatchBody)
 submission_decoder = msgspec.json.Decoder(SubmissionBody)
 board_decoder = msgspec.json.Decoder(BoardBody)
 action_decoder = msgspec.json.Decoder(ActionBody)

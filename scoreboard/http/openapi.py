@@ -7,7 +7,7 @@ import msgspec
 import orjson
 
 from scoreboard import __version__, errors
-from scoreboard.http.bodies import ActionBody, BoardBody, SubmissionBody
+from scoreboard.http.bodies import ActionBody, BatchBody, BoardBody, SubmissionBody
 from scoreboard.model import (
     BOARDS_LISTED_MAX,
     HISTORY_SIZE_MAX,
@@ -44,6 +44,7 @@ OTHER_PROBLEM: Schema = {
 }
 BODY_EXAMPLES = {
     "SubmissionBody": {"actionId": "win"},
+    "BatchBody": {"submissions": [{"actionId": "win", "userId": "alice", "idempotencyKey": "game-17-round-3"}]},
     "BoardBody": {"title": "Quiz night"},
     "ActionBody": {"points": 10},
 }
@@ -59,7 +60,7 @@ def document() -> bytes:
 def build() -> dict[str, Any]:
     """The document as a value."""
     _, bodies = msgspec.json.schema_components(
-        (SubmissionBody, BoardBody, ActionBody), ref_template="#/components/schemas/{name}"
+        (SubmissionBody, BatchBody, BoardBody, ActionBody), ref_template="#/components/schemas/{name}"
     )
     return {
         "openapi": "3.1.0",
@@ -112,6 +113,17 @@ def _paths() -> dict[str, Any]:
                     **_problems(400, 401, 403, 404, 413, 415, 422, 429, 503),
                 },
                 body="SubmissionBody",
+                security=signed,
+            )
+        },
+        "/api/scores/batch": {
+            "post": _operation(
+                "submitBatch",
+                "scores",
+                "Record actions of users in order, each by itself (scope scores:any)",
+                [],
+                {"200": _json("BatchResults"), **_problems(400, 401, 403, 404, 413, 415, 422, 503)},
+                body="BatchBody",
                 security=signed,
             )
         },
@@ -280,25 +292,29 @@ def _schemas() -> dict[str, Schema]:
         dailyCap={"type": ["integer", "null"]},
         enabled={"type": "boolean"},
     )
+    receipt = _object(
+        board=TEXT,
+        userId=TEXT,
+        actionId=TEXT,
+        points=SCORE,
+        newScore=SCORE,
+        rank={"type": ["integer", "null"], "description": "Right after this event; of a replay, now"},
+        previousRank={
+            "type": ["integer", "null"],
+            "description": "null for a first score; of a replay, the rank of now. Both are null without a ranking",
+        },
+        seq=RANK,
+        epoch=TEXT,
+        at=TIME,
+        replayed={"type": "boolean"},
+    )
+    accepted = _object(status={"enum": ["recorded", "replayed"]}, **receipt["properties"])
+    rejected = _object(status={"const": "rejected"}, code={"enum": sorted(problem_codes())}, detail=TEXT)
     return {
         "Name": {**TEXT, "minLength": 1, "maxLength": ID_CHARS_MAX, "pattern": "^[A-Za-z0-9._-]+$"},
         "UserId": {**TEXT, "minLength": 1, "maxLength": ID_CHARS_MAX},
-        "Receipt": _object(
-            board=TEXT,
-            userId=TEXT,
-            actionId=TEXT,
-            points=SCORE,
-            newScore=SCORE,
-            rank={"type": ["integer", "null"], "description": "Right after this event; of a replay, now"},
-            previousRank={
-                "type": ["integer", "null"],
-                "description": "null for a first score; of a replay, the rank of now. Both are null without a ranking",
-            },
-            seq=RANK,
-            epoch=TEXT,
-            at=TIME,
-            replayed={"type": "boolean"},
-        ),
+        "Receipt": receipt,
+        "BatchResults": _object(results={"type": "array", "items": {"oneOf": [accepted, rejected]}}),
         "Page": _object(
             board=TEXT,
             window=TEXT,

@@ -11,8 +11,9 @@ import orjson
 from sanic.request import Request
 
 from scoreboard.errors import Invalid, MalformedJson, Unauthenticated, UnsupportedMediaType
+from scoreboard.http.bodies import BatchBody, BatchedSubmission
 from scoreboard.http.services import Services
-from scoreboard.model import validate_key, validate_name, validate_user_id
+from scoreboard.model import IDEMPOTENCY_KEY_CHARS_MAX, validate_key, validate_name, validate_user_id
 
 DEFAULT_BOARD = "global"
 COOKIE = "scoreboard_token"
@@ -48,7 +49,7 @@ def decode_body(request: Request, decoder: "msgspec.json.Decoder[T]") -> T:
     body = request.body
     try:
         value = decoder.decode(body)
-        if b"\\" in body or any(body.count(name) > 1 for name in _quoted_names(type(value))):
+        if b"\\" in body or _may_repeat_fields(body, value):
             json.loads(body, object_pairs_hook=_refuse_repeats)  # the decoder takes the last of repeated fields
         return value
     except msgspec.ValidationError as exc:
@@ -62,6 +63,14 @@ def decode_body(request: Request, decoder: "msgspec.json.Decoder[T]") -> T:
         raise Invalid(field, message) from exc
     except (ValueError, RecursionError) as exc:
         raise _malformed(body, exc) from exc
+
+
+def _may_repeat_fields(body: bytes, value: msgspec.Struct) -> bool:
+    """Whether a field stands in the body more often than there are objects that have it."""
+    members = value.submissions if isinstance(value, BatchBody) else ()
+    return any(body.count(name) > 1 for name in _quoted_names(type(value))) or any(
+        body.count(name) > len(members) for name in (_quoted_names(BatchedSubmission) if members else ())
+    )
 
 
 @cache
@@ -173,6 +182,16 @@ def check_user_id(field: str, value: str) -> str:
     return value
 
 
+def check_key(field: str, value: str) -> str:
+    """An idempotency key.
+
+    :raises Invalid: if it can't be one.
+    """
+    if validate_key(value):
+        raise Invalid(field, f"{_ascii(value)} is not 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII characters")
+    return value
+
+
 def decode_segment(field: str, raw: str) -> str:
     """A percent-encoded path segment as text.
 
@@ -200,9 +219,7 @@ def parse_idempotency_key(request: Request) -> str | None:
         if quoted is None:
             raise Invalid("Idempotency-Key", f"{_ascii(key)} is not a quoted string")
         key = re.sub(r'\\(["\\])', r"\1", quoted[1])
-    if validate_key(key):
-        raise Invalid("Idempotency-Key", f"{_ascii(key)} is not 1 to 255 printable ASCII characters")
-    return key
+    return check_key("Idempotency-Key", key)
 
 
 def _ascii(text: str) -> str:

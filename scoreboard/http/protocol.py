@@ -328,6 +328,15 @@ def connection_of(request: Request) -> ScoreboardProtocol:
     return cast(ScoreboardProtocol, cast(Http, request.stream).protocol)
 
 
+async def read_body(request: Request, bytes_max: int) -> None:
+    """Read the body of a request whose route left that to its handler.
+
+    :raises PayloadTooLarge: if it has more bytes.
+    """
+    cast(Http, request.stream).request_max_size = bytes_max
+    await request.receive_body()  # type: ignore[no-untyped-call]
+
+
 def hand_over(request: Request) -> None:
     """Tell Sanic that the answer's head was written without it."""
     cast(Http, request.stream).stage = Stage.RESPONSE

@@ -119,6 +119,10 @@ def endpoint(services: Services, route: str, handler: Handler) -> Handler:
             response = await handler(services, request, **segments)
         except ScoreboardError as exc:
             response = problem_response(exc)
+            if isinstance(request, Request):
+                leave_body(request, request.app.config.REQUEST_MAX_SIZE)
+        except SanicException:
+            raise  # of the body, which some handlers read themselves: the application's error handler tells it
         except Exception:
             log.exception("handler_failed", route=route)
             response = problem_response(errors.InternalError("the server failed; its log has the reason"))

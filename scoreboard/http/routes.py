@@ -12,8 +12,12 @@ from scoreboard.http.plain import BODY_BYTES_MAX, HEAD_BYTES_MAX
 from scoreboard.http.render import Handler, ProblemHandler, endpoint
 from scoreboard.http.services import Services
 
+BATCH_ROUTE = "/api/scores/batch"
+READS_ITS_BODY = frozenset({BATCH_ROUTE})
+"""Routes whose handlers look at the head before they read the body."""
 ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", "/api/scores", scores.submit_score),
+    ("POST", BATCH_ROUTE, scores.submit_batch),
     ("GET", "/api/leaderboard", leaderboard.read_leaderboard),
     ("GET", "/api/leaderboard/stream", stream.stream_leaderboard),
     ("GET", "/api/users/<user_id>/stats", leaderboard.read_stats),
@@ -50,7 +54,9 @@ def create_app(services: Services) -> "Sanic[Any, Any]":
         by_path.setdefault(path, {})[method] = endpoint(services, path, handler)
     for path, handlers in by_path.items():
         for method, wrapped in handlers.items():
-            app.add_route(wrapped, path, methods=_with_head(method), name=_name(method, path))
+            app.add_route(
+                wrapped, path, methods=_with_head(method), name=_name(method, path), stream=path in READS_ITS_BODY
+            )
     app.ctx.fast_lane = FastLane(services, by_path["/api/scores"]["POST"]) if services.fast_lane else None
     return app
 

@@ -1,16 +1,20 @@
-"""POST /api/scores: one action of one user."""
+"""POST /api/scores and /api/scores/batch: an action of a user, and up to a thousand of them."""
 
 import msgspec
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
 from scoreboard import errors
-from scoreboard.http.bodies import submission_decoder
-from scoreboard.http.parse import check_name, check_user_id, decode_body, parse_idempotency_key
+from scoreboard.http.bodies import BatchedSubmission, batch_decoder, submission_decoder
+from scoreboard.http.parse import check_key, check_name, check_user_id, decode_body, parse_idempotency_key
+from scoreboard.http.protocol import read_body
 from scoreboard.http.render import json_response
 from scoreboard.http.services import Services
 from scoreboard.model import SCORE_MAX, Submission, format_time
 from scoreboard.writer import Receipt
+
+BATCH_BYTES_MAX = 1024 * 1024
+"""Of a batch's body; only those who may send one get to send so much."""
 
 
 async def submit_score(services: Services, request: Request) -> HTTPResponse:
@@ -33,6 +37,61 @@ async def submit_score(services: Services, request: Request) -> HTTPResponse:
     if replayed:
         headers["idempotent-replayed"] = "true"
     return json_response(render_receipt(submission, receipt, replayed=replayed), headers=headers)
+
+
+async def submit_batch(services: Services, request: Request) -> HTTPResponse:
+    """Record actions in order, each by itself: one that can't be recorded does not touch the others."""
+    caller = services.authenticator.verify(request.headers.get("authorization"))
+    caller.may_submit_batches()
+    await read_body(request, BATCH_BYTES_MAX)
+    body = decode_body(request, batch_decoder)
+    board = check_name("board", body.board)
+    parsed = [_parse_batched(board, item, caller.user_id) for item in body.submissions]
+    asked = [each for each in parsed if isinstance(each, Submission)]
+    refusals = await services.limiter.admit_all([submission.user_id for submission in asked])
+    services.metrics.rate_limited.inc(sum(refusal is not None for refusal in refusals))
+    admitted = [submission for submission, refusal in zip(asked, refusals, strict=True) if refusal is None]
+    receipts = iter(await services.writer.submit_scores(admitted))
+    ruled = iter([refusal or next(receipts) for refusal in refusals])
+    outcomes = [(each, next(ruled) if isinstance(each, Submission) else each) for each in parsed]
+    _check_served([outcome for _, outcome in outcomes])
+    return json_response({"results": [_render_result(*outcome) for outcome in outcomes]})
+
+
+Outcome = Receipt | errors.ScoreboardError
+
+
+def _parse_batched(board: str, item: BatchedSubmission, caller_id: str) -> Submission | errors.Invalid:
+    try:
+        user_id = caller_id if item.user_id is msgspec.UNSET else check_user_id("userId", item.user_id)
+        action_id = check_name("actionId", item.action_id)
+        key = None if item.idempotency_key is None else check_key("idempotencyKey", item.idempotency_key)
+    except errors.Invalid as exc:
+        return exc
+    return Submission(board, user_id, action_id, key)
+
+
+def _check_served(outcomes: list[Outcome]) -> None:
+    """:raises ScoreboardError: if the board does not exist, or nothing of the batch could be served now."""
+    for outcome in outcomes:
+        if isinstance(outcome, errors.NotFound):
+            raise outcome
+    if all(isinstance(outcome, errors.Unavailable | errors.Overloaded) for outcome in outcomes):
+        assert isinstance(outcomes[0], errors.ScoreboardError)
+        raise outcomes[0]
+
+
+def _render_result(submission: Submission | errors.Invalid, outcome: Outcome) -> dict[str, object]:
+    try:
+        if isinstance(outcome, errors.ScoreboardError):
+            raise outcome
+        assert isinstance(submission, Submission)
+        check_accepted(submission, outcome)
+    except errors.ScoreboardError as exc:
+        return {"status": "rejected", "code": exc.code, "detail": exc.detail}
+    replayed = outcome.ruling.outcome == "replayed"
+    status = "replayed" if replayed else "recorded"
+    return {"status": status, **render_receipt(submission, outcome, replayed=replayed)}
 
 
 def check_accepted(submission: Submission, receipt: Receipt) -> None:

@@ -850,6 +850,9 @@ def test_submission_without_a_database_is_unavailable_and_can_be_repeated(
         answer = server.submit("alice", key="second")
         check_problem(answer, 503, "unavailable")
         assert 1 <= int(answer.headers["retry-after"]) <= 60
+        with server.client("game", "scores:any") as game:
+            batch = {"submissions": [{"actionId": "win", "userId": "alice"}, {"actionId": "win", "userId": "bob"}]}
+            check_problem(game.post("/api/scores/batch", json=batch), 503, "unavailable")
         with server.client() as client:
             assert client.get("/healthz").status_code == 200
             assert client.get("/readyz").status_code == 503
