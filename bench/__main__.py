@@ -14,6 +14,7 @@ from bench import workloads as load
 from bench.compare import compare
 from bench.document import write_report
 from bench.machine import describe_commit, describe_machine, describe_versions
+from bench.nchan import find_nchan
 from bench.pgbench import PgbenchFailed, find_pgbench
 from bench.processes import ChildFailed
 from bench.report import NOTE, format_table, make_rows, write_results
@@ -25,6 +26,7 @@ REPEATS, SECONDS = 3, 2.0
 READERS, READS_PER_S = 10_000, 10_000
 QUICK_REPEATS, QUICK_SECONDS, QUICK_READERS, QUICK_READS_PER_S = 1, 2.0, 1_000, 1_000
 REPEATS_MAX, SECONDS_MAX, READERS_MAX, READS_PER_S_MAX = 50, 120.0, 15_000, 50_000
+WORKERS_MAX = 64
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -40,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, help=f"how long a phase measures ({SECONDS:g}; with streams twice)")
     parser.add_argument("--readers", type=int, help=f"open streams in the phases that have any ({READERS})")
     parser.add_argument("--reads", type=int, help=f"leaderboard reads/s beside the streams ({READS_PER_S})")
+    parser.add_argument("--workers", type=int, help="processes of the server (1)")
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -68,6 +71,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     fill_in(parser, options, "seconds", QUICK_SECONDS if options.quick else SECONDS, 0.5, SECONDS_MAX)
     fill_in(parser, options, "readers", QUICK_READERS if options.quick else READERS, 1, READERS_MAX)
     fill_in(parser, options, "reads", QUICK_READS_PER_S if options.quick else READS_PER_S, 1, READS_PER_S_MAX)
+    fill_in(parser, options, "workers", 1, 1, WORKERS_MAX)
     fill_in(parser, options, "margin", 1.0, 0.1, 1.0)
     return options
 
@@ -115,7 +119,12 @@ def describe_run(options: argparse.Namespace) -> dict[str, Any]:
             "users": len(load.USERS),
             "readers": options.readers,
             "reads_per_s": options.reads,
-            "tools": {"wrk": find_wrk() is not None, "pgbench": find_pgbench() is not None},
+            "workers": options.workers,
+            "tools": {
+                "wrk": find_wrk() is not None,
+                "pgbench": find_pgbench() is not None,
+                "nchan": find_nchan() is not None,
+            },
             "server_settings": SETTINGS,
         },
     }
@@ -147,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 seconds=options.seconds,
                 readers=options.readers,
                 reads_per_s=options.reads,
+                workers=options.workers,
                 say=say,
             )
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import socket
 from datetime import UTC, datetime
-from typing import cast
+from typing import Protocol, cast
 
 import uvloop
 
@@ -54,17 +54,37 @@ def encode_answer(body: bytes) -> bytes:
 READY_ANSWER = encode_answer(READY)
 
 
-class Board:
-    """Open streams and the number of events so far."""
+def encode_snapshot(seq: int) -> bytes:
+    """What a stream begins with."""
+    data: dict[str, object] = {"board": "global", "top10": TOP, "total": 1_000, "seq": seq}
+    return b"retry: 2000\n\n" + encode_frame("leaderboard", seq, data)
+
+
+class Frames(Protocol):
+    """Who tells all streams of an event."""
+
+    def write(self, frame: bytes) -> None: ...
+
+
+class Streams:
+    """The open streams."""
 
     def __init__(self) -> None:
-        self.streams: set[asyncio.Transport] = set()
-        self.seq = 0
+        self.transports: set[asyncio.Transport] = set()
 
-    def beginning(self) -> bytes:
-        """What a stream begins with."""
-        data: dict[str, object] = {"board": "global", "top10": TOP, "total": 1_000, "seq": self.seq}
-        return STREAM_HEAD + encode_chunk(b"retry: 2000\n\n" + encode_frame("leaderboard", self.seq, data))
+    def write(self, frame: bytes) -> None:
+        """Write a frame to each."""
+        chunk = encode_chunk(frame)
+        for transport in self.transports:
+            transport.write(chunk)
+
+
+class Board:
+    """The number of events so far, and who tells of them."""
+
+    def __init__(self, frames: Frames) -> None:
+        self.seq = 0
+        self._frames = frames
 
     def score(self, user: str) -> bytes:
         """Make an event, tell every stream, and return the answer to whoever made it."""
@@ -72,17 +92,16 @@ class Board:
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         told: dict[str, object] = {"userId": user, "actionId": "win", "points": 10, "score": 10 * self.seq}
         told |= {"seq": self.seq, "at": at, "rank": 3, "previousRank": 5}
-        chunk = encode_chunk(encode_frame("score-updated", self.seq, told))
-        for stream in self.streams:
-            stream.write(chunk)
+        self._frames.write(encode_frame("score-updated", self.seq, told))
         return encode_answer(json.dumps({"seq": self.seq, "at": at, "replayed": False}, separators=(",", ":")).encode())
 
 
 class Connection(asyncio.Protocol):
     """A client: one stream, or submissions one after the other. Requests come whole, as ours do."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, streams: Streams | None = None) -> None:
         self._board = board
+        self._streams = streams or Streams()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -94,19 +113,20 @@ class Connection(asyncio.Protocol):
             body = json.loads(data[data.index(b"\r\n\r\n") + 4 :])
             self._transport.write(self._board.score(body["userId"]))
         else:
-            self._transport.write(self._board.beginning())
-            self._board.streams.add(self._transport)
+            self._transport.write(STREAM_HEAD + encode_chunk(encode_snapshot(self._board.seq)))
+            self._streams.transports.add(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._board.streams.discard(self._transport)
+        self._streams.transports.discard(self._transport)
 
 
 async def serve() -> None:
     """Serve until killed."""
-    board = Board()
+    streams = Streams()
+    board = Board(streams)
     listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
     listener.setblocking(False)
-    await asyncio.get_running_loop().create_server(lambda: Connection(board), sock=listener, backlog=BACKLOG)
+    await asyncio.get_running_loop().create_server(lambda: Connection(board, streams), sock=listener, backlog=BACKLOG)
     print("Listening on {}:{}".format(*listener.getsockname()), flush=True)
     await asyncio.get_running_loop().create_future()
 

@@ -24,6 +24,7 @@ DISTRIBUTIONS = {
         "From commit to a reader's socket",
         {
             "bare uvloop, a lone event": "broadcast/stream/from_commit_ms/curve",
+            "nginx with nchan, a lone event": "nchan/stream/from_commit_ms/curve",
             "a lone event": "stream-lone/stream/from_commit_ms/curve",
             "10 events/s": "stream-10/stream/from_commit_ms/curve",
             "100 events/s beside reads": "mixed/stream/from_commit_ms/curve",

@@ -32,6 +32,7 @@ PROBLEM_BYTES = 160
 PACE_S = 0.0002
 """At high rates requests that fall due within this time leave together; what they leave late counts as latency."""
 OK = 200
+LINE_END = "\r\n"
 
 Job = dict[str, Any]
 
@@ -42,6 +43,9 @@ def make_requests(job: Job, host: str, port: int, tokens: list[tuple[str, str]])
         request = encode_get(host, port, job["path"])
         while True:
             yield request
+    if "batch" in job:
+        while True:
+            yield encode_batch(job, host, port, [user for user, _ in tokens])
     pick = random.Random(job["seed"]).choice
     pieces = [_post_pieces(job["path"], host, port, user, token) for user, token in tokens]
     while True:
@@ -50,18 +54,33 @@ def make_requests(job: Job, host: str, port: int, tokens: list[tuple[str, str]])
         yield head + os.urandom(16).hex().encode() + tail
 
 
-def _post_pieces(path: str, host: str, port: int, user: str, token: str) -> tuple[bytes, bytes]:
-    """A submission of a user, before and after its Idempotency-Key."""
-    body = json.dumps({"actionId": "win", "userId": user}, separators=(",", ":"))
+def encode_batch(job: Job, host: str, port: int, users: list[str]) -> bytes:
+    """Submissions of users chosen at random, each with a key of its own."""
+    keys = os.urandom(16 * job["batch"]).hex()
+    items = [
+        f'{{"actionId":"win","userId":"{user}","idempotencyKey":"{keys[32 * n : 32 * n + 32]}"}}'
+        for n, user in enumerate(random.choices(users, k=job["batch"]))
+    ]
+    return encode_post(job["path"], host, port, job["token"], f'{{"submissions":[{",".join(items)}]}}')
+
+
+def encode_post(path: str, host: str, port: int, token: str, body: str) -> bytes:
+    """A POST of JSON."""
     head = [
         f"POST {path} HTTP/1.1",
         f"Host: {host}:{port}",
         f"Authorization: Bearer {token}",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
-        "Idempotency-Key: ",
     ]
-    return "\r\n".join(head).encode(), f"\r\n\r\n{body}".encode()
+    return f"{LINE_END.join(head)}{LINE_END}{LINE_END}{body}".encode()
+
+
+def _post_pieces(path: str, host: str, port: int, user: str, token: str) -> tuple[bytes, bytes]:
+    """A submission of a user, before and after its Idempotency-Key."""
+    body = json.dumps({"actionId": "win", "userId": user}, separators=(",", ":"))
+    head, _, _ = encode_post(path, host, port, token, body).partition(b"\r\n\r\n")
+    return head + b"\r\nIdempotency-Key: ", f"\r\n\r\n{body}".encode()
 
 
 class Loop:
@@ -72,6 +91,7 @@ class Loop:
         self._connections = connections
         self._requests = requests
         self._expected: bytes = job["expect"].encode()
+        self._each: int = job.get("batch", 1)
         self._latencies: list[float] = []
         self._accepted = 0
         self._wrong: Counter[str] = Counter()
@@ -86,8 +106,8 @@ class Loop:
         return start
 
     def _check(self, status: int, body: bytes) -> bool:
-        if status == OK and self._expected in body:
-            self._accepted += 1
+        if status == OK and (self._expected in body if self._each == 1 else body.count(self._expected) == self._each):
+            self._accepted += self._each
             return True
         self._wrong[f"{status} {body[:PROBLEM_BYTES].decode(errors='replace')}"] += 1
         return False
@@ -112,7 +132,7 @@ class ClosedLoop(Loop):
             self._ask(connection)
         async with asyncio.timeout(self._ends - monotonic() + ANSWER_TIMEOUT_S):
             await self._done.wait()
-        return self._result() | {"per_s": round(len(self._latencies) / self._job["seconds"], 1)}
+        return self._result() | {"per_s": round(len(self._latencies) * self._each / self._job["seconds"], 1)}
 
     def _ask(self, connection: Connection) -> None:
         self._under_way += 1

@@ -97,10 +97,10 @@ class Reader(asyncio.Protocol):
             self._transport.abort()
 
 
-async def connect_readers(host: str, port: int, count: int) -> list[Reader]:
+async def connect_readers(host: str, port: int, count: int, headers: list[str]) -> list[Reader]:
     """Open streams, and wait until each has its snapshot."""
     decoder = Decoder()
-    request = encode_get(host, port, PATH, "Accept: text/event-stream")
+    request = encode_get(host, port, PATH, "Accept: text/event-stream", *headers)
     gate = asyncio.Semaphore(CONNECTING_MAX)
 
     async def connect_one() -> Reader:
@@ -180,7 +180,7 @@ async def main() -> None:
     plan = await read_orders()
     allow_files(plan["readers"] + FILES_SPARE)
     began = monotonic()
-    readers = await connect_readers(plan["host"], plan["port"], plan["readers"])
+    readers = await connect_readers(plan["host"], plan["port"], plan["readers"], plan["headers"])
     print(json.dumps({"connected": len(readers), "seconds": round(monotonic() - began, 3)}), flush=True)
     orders = await read_orders()
     await wait_for_all(readers, orders["final_seq"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import middle_and_spread
-from bench.workloads import GROWTH
+from bench.workloads import BATCH_SIZE, GROWTH
 
 NOTE = (
     "Load generators, server, PostgreSQL and Valkey share the {cores} cores of this machine.\n"
@@ -59,6 +59,11 @@ def _submit_rows() -> Iterator[Row]:
     )
     yield Row("submit", "64 at a time", f"{busy}/per_s", "/s", "echo-64/post/per_s", sanic, goal=(">=", 0.65))
     yield Row("submit", "64 at a time", f"{busy}/per_s", "/s", "pgbench/at-20/per_s", usual, goal=(">=", 1.3))
+    what = f"in batches of {BATCH_SIZE:,}"
+    yield Row("submit", what, "batches/post/per_s", "/s", limit=(">=", 20_000.0))
+    yield Row(
+        "submit", what, "batches/post/per_s", "/s", "ceilings/postgres-256/per_s", "PostgreSQL alone, batches of 256"
+    )
     for place, against in (("postgres-32", "PostgreSQL alone, batches of 32"), ("redis-32", "script alone, same")):
         yield Row("submit", "64 at a time", f"{busy}/per_s", "/s", f"ceilings/{place}/per_s", against)
     yield Row("submit", "64 at a time, p50", f"{busy}/latency_ms/p50", "ms", "echo-64/post/latency_ms/p50", sanic)
@@ -103,6 +108,15 @@ def _stream_rows() -> Iterator[Row]:
             limit=("<", 100.0),
             goal=("<=", 1.3) if name == "p99" else None,
         )
+    yield Row(
+        "stream",
+        "a lone event, commit to reader, p99",
+        f"{lone}/from_commit_ms/p99",
+        "ms",
+        "nchan/stream/from_commit_ms/p99",
+        "nginx with nchan",
+        goal=("<=", 1.0),
+    )
     yield Row("stream", "memory of a reader", f"{lone}/reader_bytes", "bytes", limit=("<=", 8_192.0))
     yield Row("stream", "share of a core at rest", f"{lone}/rest_cpu_share", "", limit=("<=", 0.05))
     yield Row("stream", "share of readers that know all", f"{lone}/share_converged", "", limit=(">=", 1.0), exact=True)

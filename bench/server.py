@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 import asyncpg
 import jwt
 
-from bench.processes import Child
+from bench.processes import Child, list_children, read_command
 
 START_TIMEOUT_S = 90.0
 COMMAND_TIMEOUT_S = 60.0
 TOKEN_TTL_S = 7_200
 DATABASE_USER = "scoreboard"
+WORKER = "scoreboard.worker"
 SETTINGS = {
     # On, because production has it on and it costs a script call; never reached, because its answers are not measured.
     "SCOREBOARD_RATE_LIMIT": "1000000/60s",
@@ -33,11 +34,13 @@ class Server:
     """``scoreboard serve`` with its embedded stores on a data directory of its own.
 
     :param beside: another server whose stores this one shares.
+    :param workers: its processes.
     :param settings: more settings by name.
     """
 
-    def __init__(self, folder: Path, *, beside: "Server | None" = None, **settings: str) -> None:
+    def __init__(self, folder: Path, *, beside: "Server | None" = None, workers: int = 1, **settings: str) -> None:
         self._folder = folder
+        settings = {"WORKERS": str(workers), **settings}
         self._data_dir = beside._data_dir if beside else folder / "data"
         self._own_stores = beside is None
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SCOREBOARD_")}
@@ -85,9 +88,10 @@ class Server:
         return url
 
     @property
-    def pid(self) -> int:
-        """The server's process."""
-        return self._child.pid
+    def pids(self) -> list[int]:
+        """The server's processes, without its stores."""
+        children = [pid for pid in list_children(self._child.pid) if WORKER in read_command(pid)]
+        return [self._child.pid, *children]
 
     def __enter__(self) -> "Server":
         # Not started from the checkout: there the folder ``scoreboard`` would hide the installed package.
@@ -134,6 +138,13 @@ class Server:
         expires = int(time.time()) + TOKEN_TTL_S
         signed = [(user, jwt.encode({"sub": user, "exp": expires}, secret, algorithm="HS256")) for user in users[1:]]
         return [(users[0], made.stdout.strip()), *signed]
+
+    def sign_trusted_token(self) -> str:
+        """A token that may submit for anybody."""
+        made = self.run("token", "--user", "game", "--scope", "scores:any")
+        if made.returncode != 0:
+            raise CommandFailed(f"scoreboard token exited with {made.returncode}: {made.stderr}")
+        return made.stdout.strip()
 
     def verify(self) -> "subprocess.CompletedProcess[str]":
         """``scoreboard verify`` beside the running server."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from bench import pgbench
 from bench.growth import grow
+from bench.nchan import find_nchan
 from bench.processes import Child, cpu_seconds, resident_bytes
 from bench.server import Server
 from bench.wrk import find_wrk, run_wrk
@@ -32,12 +33,14 @@ OPEN_CONNECTIONS = 64
 PGBENCH_CLIENTS = 20
 """As many as the embedded PostgreSQL has connections to spare; more would not make it faster on few cores."""
 CEILING_BATCHES = (1, 32, 256)
+BATCH_SIZE, BATCH_CLIENTS = 1_000, 4
+"""Submissions of a batch, as many as one may have, and how many are under way at once."""
 LOAD_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 60.0
 READERS_TIMEOUT_S = 60.0
 START_TIMEOUT_S = 20.0
 HEAD_TIMEOUT_S = 10.0
-GROWTH = ((1_000, 100_000), (100_000, 1_000_000), (1_000_000, 5_000_000))
+GROWTH = ((1_000, 100_000), (100_000, 1_000_000), (1_000_000, 10_000_000))
 """Users and events of the boards that are compared."""
 SETTLE_S = 1.0
 REST_S = 2.0
@@ -46,7 +49,8 @@ WARMUP_SHARE = 0.2
 ACCEPTED = '"replayed":false'
 PAGE = '"leaderboard":['
 ECHOED = '"actionId"'
-SCORES, BOARD = "/api/scores", "/api/leaderboard"
+SCORES, BATCHES, BOARD = "/api/scores", "/api/scores/batch", "/api/leaderboard"
+RECORDED = '"status":"recorded"'
 
 Result = dict[str, Any]
 
@@ -68,6 +72,8 @@ class Stage:
     warmup_s: float
     readers: int
     reads_per_s: int
+    workers: int = 1
+    """Processes of the server."""
     repeat: int = 0
     resident_bytes: int = 0
     """The server's memory before it had any reader."""
@@ -100,7 +106,7 @@ def run_load(stage: Stage, port: int, jobs: dict[str, Result]) -> Result:
         load.tell({"host": stage.server.host, "port": port, "tokens": stage.tokens, "jobs": jobs})
         results: Result = load.hear(max(job["seconds"] for job in jobs.values()) + LOAD_TIMEOUT_S)
     for name, result in results.items():
-        if result["job"]["path"] == SCORES and port != stage.broadcast_port:
+        if result["job"]["path"] in (SCORES, BATCHES) and port == stage.server.port:
             stage.accepted += result["accepted"]
         check_answers(name, result)
     return results
@@ -117,6 +123,12 @@ def run_posts(stage: Stage, port: int, path: str, expect: str, how: Result) -> R
     return run_load(stage, port, {"post": make_job(stage, "POST", path, expect, **how)})
 
 
+def run_batches(stage: Stage) -> Result:
+    """Batches from a few trusted clients."""
+    how = closed(BATCH_CLIENTS) | {"batch": BATCH_SIZE, "token": stage.server.sign_trusted_token()}
+    return run_posts(stage, stage.server.port, BATCHES, RECORDED, how)
+
+
 def run_gets(stage: Stage, port: int, path: str) -> Result:
     """As many GETs as there can be on BUSY connections: by wrk where it is installed."""
     if stage.wrk is None:
@@ -130,7 +142,7 @@ def run_gets(stage: Stage, port: int, path: str) -> Result:
 
 def run_gets_without_fast_lane(stage: Stage) -> Result:
     """The same server program on the same stores, with the fast lane switched off."""
-    with Server(stage.folder, beside=stage.server, FAST_LANE="false") as plain:
+    with Server(stage.folder, beside=stage.server, workers=stage.workers, FAST_LANE="false") as plain:
         run_load(
             stage, plain.port, {"get": make_job(stage, "GET", BOARD, PAGE, **closed(BUSY)) | {"seconds": PREPARE_S}}
         )
@@ -171,27 +183,28 @@ def prepare(stage: Stage) -> None:
 
 
 def run_streamed(
-    stage: Stage, rate: float, extra: dict[str, Result], *, seconds: float, port: int | None = None
+    stage: Stage, rate: float, extra: dict[str, Result], *, seconds: float, ports: tuple[int, int] | None = None
 ) -> Result:
     """Submit at a rate while the readers' streams are open; what the readers received is under ``stream``.
 
-    :param port: of the bare broadcast; None for the server.
+    :param ports: of a reference, for submissions and for streams; None for the server.
     """
-    own = port is None
-    port = port or stage.server.port
+    own = ports is None
+    port, stream_port = ports or (stage.server.port, stage.server.port)
     if own and not stage.resident_bytes:
-        stage.resident_bytes = resident_bytes(stage.server.pid)
+        stage.resident_bytes = resident_bytes(stage.server.pids)
     with Child("bench.readers", log=stage.folder / "readers.log") as readers:
-        readers.tell({"host": stage.server.host, "port": port, "readers": stage.readers})
+        plan = {"host": stage.server.host, "port": stream_port, "readers": stage.readers}
+        readers.tell(plan | {"headers": [] if own else ["TE: chunked"]})  # nchan says each message as a chunk then
         connected = readers.hear(CONNECT_TIMEOUT_S)
         found = {"connect_s": connected["seconds"]}
         if own:
             time.sleep(SETTLE_S)
             # Held against before any reader came: memory that the ones of an earlier repeat left is used again.
-            found["reader_bytes"] = (resident_bytes(stage.server.pid) - stage.resident_bytes) / stage.readers
-            computed_s = cpu_seconds(stage.server.pid)
+            found["reader_bytes"] = (resident_bytes(stage.server.pids) - stage.resident_bytes) / stage.readers
+            computed_s = cpu_seconds(stage.server.pids)
             time.sleep(REST_S)
-            found["rest_cpu_share"] = (cpu_seconds(stage.server.pid) - computed_s) / REST_S
+            found["rest_cpu_share"] = (cpu_seconds(stage.server.pids) - computed_s) / REST_S
         post = make_job(stage, "POST", SCORES, ACCEPTED, **scheduled(rate), seconds=seconds)
         results = run_load(stage, port, {"post": post | {"events": True}, **extra})
         events, last_seq = results["post"].pop("events"), results["post"].pop("last_seq")
@@ -200,9 +213,18 @@ def run_streamed(
     return results | {"stream": received | found | {"share_converged": received["converged"] / stage.readers}}
 
 
-def run_lone(stage: Stage, port: int | None = None) -> Result:
+def run_lone(stage: Stage, ports: tuple[int, int] | None = None) -> Result:
     """Events that are alone: how long one takes to reach everybody."""
-    return run_streamed(stage, LONE_RATE, {}, seconds=max(4.0, 2 * stage.seconds), port=port)
+    return run_streamed(stage, LONE_RATE, {}, seconds=max(4.0, 2 * stage.seconds), ports=ports)
+
+
+def run_nchan(stage: Stage) -> Result | None:
+    """The same by nginx with nchan."""
+    if find_nchan() is None:
+        return None
+    with Child("bench.nchan", log=stage.folder / "nchan.log") as nchan:
+        port, stream_port = map(int, nchan.wait_for_line("Listening on ", START_TIMEOUT_S).split())
+        return run_lone(stage, (port, stream_port))
 
 
 def run_mixed(stage: Stage) -> Result:
@@ -224,7 +246,7 @@ def run_growth(stage: Stage) -> Result:
     for users, events in GROWTH:
         folder = stage.folder / f"growth-{users}-{stage.repeat}"
         folder.mkdir()
-        with Server(folder) as server:
+        with Server(folder, workers=stage.workers) as server:
             grown = grow(server, read_page, users=users, events=events)
             names = [f"user-{number * (users // len(USERS))}" for number in range(len(USERS))]
             here = replace(stage, server=server, tokens=server.sign_tokens(names), folder=folder, accepted=events)
@@ -245,15 +267,15 @@ def run_cold(stage: Stage) -> Result:
     """From the start to the first answer: on stores that run, and with embedded ones that have to be started again."""
     took = {}
     began = time.monotonic()
-    with Server(stage.folder, beside=stage.server) as server:
+    with Server(stage.folder, beside=stage.server, workers=stage.workers) as server:
         read_page(server)
         took["external_s"] = time.monotonic() - began
     folder = stage.folder / f"cold-{stage.repeat}"
     folder.mkdir(exist_ok=True)
-    with Server(folder) as first:
+    with Server(folder, workers=stage.workers) as first:
         read_page(first)
     began = time.monotonic()
-    with Server(folder) as again:
+    with Server(folder, workers=stage.workers) as again:
         read_page(again)
         took["embedded_s"] = time.monotonic() - began
     return took
@@ -264,6 +286,7 @@ PHASES: dict[str, Callable[[Stage], Result | None]] = {
     "submit-1": lambda s: run_posts(s, s.server.port, SCORES, ACCEPTED, closed(1)),
     "echo-64": lambda s: run_posts(s, s.reference_port, "/echo", ECHOED, closed(BUSY)),
     "submit-64": lambda s: run_posts(s, s.server.port, SCORES, ACCEPTED, closed(BUSY)),
+    "batches": run_batches,
     "pgbench": run_pgbench,
     "ceilings": run_ceilings,
     "reference-scheduled": run_scheduled_reference,
@@ -272,7 +295,8 @@ PHASES: dict[str, Callable[[Stage], Result | None]] = {
     "bare-64": lambda s: run_gets(s, s.broadcast_port, "/ready"),
     "read-64": lambda s: run_gets(s, s.server.port, BOARD),
     "read-64-ordinary": run_gets_without_fast_lane,
-    "broadcast": lambda s: run_lone(s, s.broadcast_port),
+    "broadcast": lambda s: run_lone(s, (s.broadcast_port, s.broadcast_port)),
+    "nchan": run_nchan,
     "stream-lone": run_lone,
     "stream-10": lambda s: run_streamed(s, 10, {}, seconds=2 * s.seconds),
     "mixed": run_mixed,
@@ -285,13 +309,14 @@ WORKLOADS: dict[str, tuple[str, ...]] = {
         "submit-1",
         "echo-64",
         "submit-64",
+        "batches",
         "pgbench",
         "ceilings",
         "reference-scheduled",
         "submit-scheduled",
     ),
     "read": ("ready-64", "bare-64", "read-64", "read-64-ordinary"),
-    "stream": ("broadcast", "stream-lone", "stream-10"),
+    "stream": ("broadcast", "nchan", "stream-lone", "stream-10"),
     "mixed": ("mixed",),
     "cold": ("cold",),
     "growth": ("growth",),
@@ -322,17 +347,18 @@ def run_workloads(
     seconds: float,
     readers: int,
     reads_per_s: int,
+    workers: int,
     say: Callable[[str], None],
 ) -> Outcome:
     """Start the server and the references, run all phases, and check what the server kept."""
     with ExitStack() as stack:
-        server = stack.enter_context(Server(folder))
+        server = stack.enter_context(Server(folder, workers=workers))
         ports = []
         for module in ("bench.reference", "bench.broadcast"):
             reference = stack.enter_context(Child(module, log=folder / "reference.log"))
             ports.append(int(reference.wait_for_line("Listening on ", START_TIMEOUT_S).rpartition(":")[2]))
         tokens = server.sign_tokens(USERS)
-        stage = Stage(server, *ports, tokens, folder, seconds, seconds * WARMUP_SHARE, readers, reads_per_s)
+        stage = Stage(server, *ports, tokens, folder, seconds, seconds * WARMUP_SHARE, readers, reads_per_s, workers)
         say("filling the board")
         prepare(stage)
         results = [run_repeat(stage, number, repeats, choose_phases(workloads), say) for number in range(repeats)]
