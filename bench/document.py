@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.report import NOTE, format_cells, look_up_any
+from bench.figures import look_up_any
+from bench.limits import BOUNDS_MS
+from bench.report import NOTE, format_cells
 
 Line = dict[str, Any]
 HEADINGS = ("what", "value", "spread", "ratio", "to", "goal")
@@ -77,9 +79,25 @@ def format_page(run: Line, plots: Sequence[str]) -> str:
     for workload in dict.fromkeys(line["workload"] for line in run["rows"]):
         lines = [line for line in run["rows"] if line["workload"] == workload]
         parts += [f"## {workload}", format_markdown(lines)]
+    parts += format_limits(run["repeats"][-1].get("limits", {}))
     parts += [f"![{name.removesuffix('.svg')}]({name})" for name in plots]
     parts.append(f"What the server kept: {run['verify']['findings']}")
     return "\n\n".join(parts) + "\n"
+
+
+def format_limits(limits: dict[str, Any]) -> list[str]:
+    """What was reached on each step of the workload ``limits``, as Markdown tables."""
+    tables = []
+    for load, climbed in limits.items():
+        names = list(BOUNDS_MS)
+        rows = [(load.replace("_per_s", "/s").replace("_", " "), *(f"{name}, ms" for name in names), "broke")]
+        rows.append(("--:", *["--:"] * len(names), "---"))
+        for step in climbed["steps"]:
+            figures = step.get("figures_ms", {})
+            shown = (f"{figures[name]:.1f}" if figures.get(name) is not None else "" for name in names)
+            rows.append((f"{step['level']:,}", *shown, step["broke"]))
+        tables.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    return tables
 
 
 def format_markdown(lines: Sequence[Line]) -> str:

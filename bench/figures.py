@@ -34,3 +34,19 @@ def summarise_ms(samples_s: Sequence[float]) -> Figures:
 def middle_and_spread(values: Sequence[float]) -> tuple[float, float, float]:
     """Median, lowest and highest of the repeats."""
     return median(values), min(values), max(values)
+
+
+def look_up_any(results: dict[str, Any], place: str) -> Any:
+    """What is at a place; None if its phase did not run or had no sample."""
+    found: Any = results
+    for name in place.split("/"):
+        found = found.get(name)
+        if found is None:
+            return None
+    return found
+
+
+def look_up(results: dict[str, Any], place: str) -> float | None:
+    """The figure at a place; None if its phase did not run or had no sample."""
+    found = look_up_any(results, place)
+    return None if found is None else float(found)

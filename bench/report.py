@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.figures import middle_and_spread
+from bench.figures import look_up, middle_and_spread
 from bench.workloads import BATCH_SIZE, GROWTH
 
 NOTE = (
@@ -141,6 +141,15 @@ def _mixed_rows() -> Iterator[Row]:
     yield from _delivery_rows("mixed", "mixed", 100, ("<", 100.0))
 
 
+def _limit_rows() -> Iterator[Row]:
+    for what, place, unit in (
+        ("readers", "readers", ""),
+        ("submissions", "submissions_per_s", "/s"),
+        ("leaderboard reads", "reads_per_s", "/s"),
+    ):
+        yield Row("limits", f"most {what} beside the others within bounds", f"limits/{place}/held", unit)
+
+
 def _growth_rows() -> Iterator[Row]:
     first, against = GROWTH[0][0], f"{GROWTH[0][0]:,} users"
     for users, events in GROWTH:
@@ -167,26 +176,11 @@ ROWS = [
     *_read_rows(),
     *_stream_rows(),
     *_mixed_rows(),
+    *_limit_rows(),
     *_growth_rows(),
     Row("cold", "start to first answer, your stores", "cold/external_s", "s", limit=("<", 1.0)),
     Row("cold", "start to first answer, embedded stores", "cold/embedded_s", "s", limit=("<", 4.0)),
 ]
-
-
-def look_up_any(results: dict[str, Any], place: str) -> Any:
-    """What is at a place; None if its phase did not run or had no sample."""
-    found: Any = results
-    for name in place.split("/"):
-        found = found.get(name)
-        if found is None:
-            return None
-    return found
-
-
-def look_up(results: dict[str, Any], place: str) -> float | None:
-    """The figure at a place; None if its phase did not run or had no sample."""
-    found = look_up_any(results, place)
-    return None if found is None else float(found)
 
 
 def make_rows(

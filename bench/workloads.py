@@ -17,8 +17,9 @@ from typing import Any
 
 from bench import pgbench
 from bench.growth import grow
+from bench.limits import LevelFailed, find_limits
 from bench.nchan import find_nchan
-from bench.processes import Child, cpu_seconds, resident_bytes
+from bench.processes import Child, ChildFailed, cpu_seconds, resident_bytes
 from bench.server import Server
 from bench.wrk import find_wrk, run_wrk
 
@@ -227,12 +228,27 @@ def run_nchan(stage: Stage) -> Result | None:
         return run_lone(stage, (port, stream_port))
 
 
-def run_mixed(stage: Stage) -> Result:
+def run_mixed(stage: Stage, *, rate: float = RATE) -> Result:
     """Submissions, reads and streams at once."""
     seconds = 2 * stage.seconds
     get = make_job(stage, "GET", BOARD, PAGE, **scheduled(stage.reads_per_s))
     # Another seed: the two schedules are independent of each other.
-    return run_streamed(stage, RATE, {"get": get | {"seconds": seconds, "seed": 2_000 + stage.repeat}}, seconds=seconds)
+    return run_streamed(stage, rate, {"get": get | {"seconds": seconds, "seed": 2_000 + stage.repeat}}, seconds=seconds)
+
+
+def run_limits(stage: Stage) -> Result:
+    """Each load of the mixed workload until a bound breaks."""
+
+    def run(readers: int, rate: int, reads_per_s: int) -> Result:
+        here = replace(stage, readers=readers, reads_per_s=reads_per_s)
+        try:
+            return run_mixed(here, rate=rate)
+        except (PhaseFailed, ChildFailed) as exc:
+            raise LevelFailed(str(exc).partition("\n")[0]) from exc
+        finally:
+            stage.accepted = here.accepted
+
+    return find_limits(run, readers=stage.readers, rate=RATE, reads_per_s=stage.reads_per_s)
 
 
 def run_scheduled_reference(stage: Stage) -> Result:
@@ -300,6 +316,7 @@ PHASES: dict[str, Callable[[Stage], Result | None]] = {
     "stream-lone": run_lone,
     "stream-10": lambda s: run_streamed(s, 10, {}, seconds=2 * s.seconds),
     "mixed": run_mixed,
+    "limits": run_limits,
     "cold": run_cold,
     "growth": run_growth,
 }
@@ -318,6 +335,7 @@ WORKLOADS: dict[str, tuple[str, ...]] = {
     "read": ("ready-64", "bare-64", "read-64", "read-64-ordinary"),
     "stream": ("broadcast", "nchan", "stream-lone", "stream-10"),
     "mixed": ("mixed",),
+    "limits": ("limits",),
     "cold": ("cold",),
     "growth": ("growth",),
 }
