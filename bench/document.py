@@ -79,7 +79,7 @@ def format_page(run: Line, plots: Sequence[str]) -> str:
     for workload in dict.fromkeys(line["workload"] for line in run["rows"]):
         lines = [line for line in run["rows"] if line["workload"] == workload]
         parts += [f"## {workload}", format_markdown(lines)]
-    parts += format_limits(run["repeats"][-1].get("limits", {}))
+    parts += format_limits((run.get("repeats") or [{}])[-1].get("limits", {}))
     parts += [f"![{name.removesuffix('.svg')}]({name})" for name in plots]
     parts.append(f"What the server kept: {run['verify']['findings']}")
     return "\n\n".join(parts) + "\n"

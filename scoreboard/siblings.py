@@ -15,7 +15,6 @@ import structlog
 from scoreboard.metrics import merge_pages
 
 ASK_TIMEOUT_S = 1.0
-PAGE_BYTES_MAX = 4 * 1024 * 1024
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +70,7 @@ class Siblings:
         assert self._folder is not None
         try:
             async with asyncio.timeout(ASK_TIMEOUT_S):
-                reader, writer = await asyncio.open_unix_connection(self._folder / str(number), limit=PAGE_BYTES_MAX)
+                reader, writer = await asyncio.open_unix_connection(self._folder / str(number))
                 try:
                     return await reader.read(-1)
                 finally:

@@ -11,7 +11,8 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -48,10 +49,9 @@ async def supervise(
     :raises StartupError: if one does not start, or keeps ending.
     """
     count = len(listeners)
-    with tempfile.TemporaryDirectory(prefix="scoreboard-") as folder, tempfile.TemporaryFile() as memory:
-        memory.truncate(shared_bytes(count))
+    with tempfile.TemporaryDirectory(prefix="scoreboard-") as folder, _zeros(shared_bytes(count)) as memory:
         workers = [
-            _Worker(Assignment(config, backing, number, count, listener.fileno(), memory.fileno(), Path(folder)))
+            _Worker(Assignment(config, backing, number, count, listener.fileno(), memory, Path(folder)))
             for number, listener in enumerate(listeners)
         ]
 
@@ -70,6 +70,19 @@ async def supervise(
             for listener in listeners:
                 listener.close()  # the port is free when the processes have closed theirs
             await asyncio.gather(*(worker.end(config.drain_s + END_GRACE_S) for worker in workers))
+
+
+@contextmanager
+def _zeros(size: int) -> Iterator[int]:
+    """The descriptor of a file of zeros, which is nowhere but in memory where the system has such."""
+    with ExitStack() as stack:
+        if sys.platform == "linux":
+            memory = os.memfd_create("scoreboard")
+            stack.callback(os.close, memory)
+        else:
+            memory = stack.enter_context(tempfile.TemporaryFile()).fileno()
+        os.truncate(memory, size)
+        yield memory
 
 
 class _Worker:
@@ -101,7 +114,7 @@ class _Worker:
             async with asyncio.timeout(START_TIMEOUT_S):
                 process.stdin.write(pickle.dumps(self._assignment))
                 line = await process.stdout.readline()
-        except (OSError, TimeoutError) as exc:
+        except (OSError, RuntimeError, TimeoutError) as exc:  # uvloop's word for a pipe that is closed is RuntimeError
             raise StartupError(f"worker {number} does not start: {exc or 'it took too long'}") from exc
         if line != READY:
             raise StartupError(f"worker {number} did not start: it ended with {await process.wait()}")

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -68,10 +69,16 @@ def connect_to_each(server: Server) -> dict[str, Client]:
 
 
 def workers_of(server: Server) -> list[int]:
-    """The workers' process ids."""
+    """The workers' process ids, as far as they run."""
     assert server.process is not None
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"scoreboard.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    found = []
+    try:
+        for pid in Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split():
+            if b"scoreboard.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(int(pid))
+    except OSError:
+        pass  # one ended just now
+    return found
 
 
 def is_running(pid: int) -> bool:
@@ -297,8 +304,9 @@ class TestEnds:
         process = server.process
 
         def kill_one() -> bool:
-            for pid in workers_of(server)[:1] if process.poll() is None else []:
-                os.kill(pid, signal.SIGKILL)
+            for pid in workers_of(server)[:1]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             return process.poll() is not None
 
         wait_until(kill_one, within_s=30, what="the end of the server")
