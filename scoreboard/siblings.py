@@ -7,7 +7,7 @@ whichever process is asked for the metrics answers for all of them.
 import asyncio
 import mmap
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -56,6 +56,13 @@ class Siblings:
         path.unlink(missing_ok=True)  # of the process whose place this one takes
         async with await asyncio.start_unix_server(answer, path):
             yield
+
+    def clear_away(self) -> None:
+        """Remove this process's socket, and the folder after the last: for when the parent can't."""
+        if self._folder is not None:
+            with suppress(OSError):
+                (self._folder / str(self.number)).unlink(missing_ok=True)
+                self._folder.rmdir()
 
     async def merge_metrics(self, own: bytes) -> bytes:
         """A page of metrics of all processes, from this one's own; those that don't answer are left out."""

@@ -49,8 +49,8 @@ class Assignment(msgspec.Struct, frozen=True):
 async def work(assignment: Assignment) -> None:
     """Serve until told to stop, or until the parent is gone."""
     stop = stop_on_signals()
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _end_as_orphan)
     siblings = Siblings(assignment.number, assignment.count, mmap.mmap(assignment.memory, 0), assignment.folder)
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _end_as_orphan, siblings)
 
     def tell_parent() -> None:
         sys.stdout.buffer.write(READY)
@@ -60,8 +60,9 @@ async def work(assignment: Assignment) -> None:
     await run_process(assignment.config, assignment.backing, listener, stop, tell_parent, siblings)
 
 
-def _end_as_orphan() -> None:
+def _end_as_orphan(siblings: Siblings) -> None:
     log.error("parent_is_gone")
+    siblings.clear_away()
     os._exit(EXIT_CANNOT_RUN)
 
 
