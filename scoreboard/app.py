@@ -28,6 +28,7 @@ from scoreboard.http.routes import create_app
 from scoreboard.http.services import Services, StreamSlots
 from scoreboard.ledger import Ledger
 from scoreboard.limits import RateLimiter
+from scoreboard.listeners import BACKLOG
 from scoreboard.logs import flush_logs
 from scoreboard.metrics import Metrics
 from scoreboard.model import Head
@@ -40,7 +41,6 @@ from scoreboard.siblings import Siblings
 from scoreboard.tasks import end_tasks
 from scoreboard.writer import Writer
 
-LISTEN_BACKLOG = 4_096
 RED_S = 0.5
 """How long readiness is red before the listener closes, at most a quarter of the drain time."""
 SUBSCRIBE_WAIT_S = 2.0
@@ -193,9 +193,11 @@ async def run_process(
 
 
 def stop_on_signals() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set."""
+    """An event that SIGTERM and SIGINT set, and SIGHUP, which a closed terminal sends, unless it is to be ignored."""
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            continue
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
 
@@ -213,14 +215,17 @@ async def _start_serving(parts: Parts, listener: socket.socket) -> Any:
     server = await app.create_server(
         sock=listener,
         protocol=ScoreboardProtocol,
-        backlog=LISTEN_BACKLOG,
+        backlog=BACKLOG,
         access_log=False,
         asyncio_server_kwargs={"start_serving": False},
     )
     assert server is not None
     await server.startup()
     await server.before_start()
-    await server.start_serving()
+    try:
+        await server.start_serving()
+    except OSError as exc:  # two may have bound a port of which neither listened yet
+        raise StartupError(f"can't listen: {exc.strerror}") from exc
     return server
 
 

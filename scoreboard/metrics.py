@@ -4,12 +4,10 @@ Per-event things are counted here, not logged. Values that somebody else keeps (
 the page is asked for.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -96,19 +94,17 @@ class Metrics:
 
 def merge_pages(pages: Mapping[str, bytes]) -> bytes:
     """One page from those of several processes, each by its name, which becomes the label ``worker``."""
-    families: dict[str, Metric] = {}
+    families: dict[bytes, list[bytes]] = {}
     for worker, page in pages.items():
-        for family in text_string_to_metric_families(page.decode()):
-            merged = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
-            merged.samples += [sample._replace(labels={"worker": worker, **sample.labels}) for sample in family.samples]
-    registry = CollectorRegistry()
-    registry.register(_Families(families.values()))
-    return generate_latest(registry)
-
-
-class _Families(Collector):
-    def __init__(self, families: Iterable[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Metric]:
-        return self._families
+        label, head = f'worker="{worker}"'.encode(), b""
+        for line in page.splitlines(keepends=True):
+            if line.startswith(b"# HELP"):
+                head = line
+            elif line.startswith(b"# TYPE"):
+                head += line
+            else:
+                name, labels, rest = line.partition(b"{")
+                if not labels:
+                    name, _, rest = line.partition(b" ")
+                families.setdefault(head, []).append(b"%b{%b%b%b" % (name, label, b"," if labels else b"} ", rest))
+    return b"".join(part for head, samples in families.items() for part in (head, *samples))

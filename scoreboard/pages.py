@@ -93,6 +93,7 @@ class Pages:
         self._count_feed.count += 1
         page = top_page(feed, limit)
         answer = encode_page(board, page)
+        self._reads.tell(board, page.position)
         _keep(feed, key, page, answer)
         return answer
 
@@ -126,19 +127,20 @@ class Pages:
         }
 
     def _current_feed(self, board: str) -> BoardLog | None:
-        """The board's feed if it is right and has all that this server acknowledged."""
+        """The board's feed if it is right and has all that this server has told."""
         feed = self._feed.get(board)
         return feed if feed is not None and self._reads.is_current(board, feed.position) else None
 
     async def _read(self, board: str, key: Key) -> Page:
         """Read a page, once for all who ask for it at the same time.
 
-        Who joins a read under way may have been acknowledged something since it began, so its page is checked.
+        Who joins a read under way may have been told of something since it began, so its page is checked.
         """
         task = self._reading.get((board, key))
         if task is not None:
+            needed = self._reads.needed(board)
             page = await asyncio.shield(task)
-            if self._reads.is_current(board, page.position):
+            if needed.met_by(page.position):
                 return page
         limit, offset, after = key
         task = asyncio.create_task(self._reads.read_page(board, offset=offset, limit=limit, after=after))

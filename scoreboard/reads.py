@@ -1,13 +1,13 @@
 """Where an answer is read from: the ranking while it can be trusted, else the ledger's totals.
 
 A head that was not confirmed against PostgreSQL for SOFT_EXPIRY_S is confirmed in the background; one not confirmed
-for HARD_EXPIRY_S is not trusted. Nor is a ranking that lacks what this server has already acknowledged: nobody reads
+for HARD_EXPIRY_S is not trusted. Nor is a ranking that lacks what this server has already told somebody: nobody reads
 something older than their own last 200. When PostgreSQL does not answer, an old ranking is better than none.
 """
 
 from collections.abc import Awaitable
 
-from scoreboard.acknowledged import Acknowledged
+from scoreboard.acknowledged import Acknowledged, Needed
 from scoreboard.errors import RanksUnavailable, Unavailable
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
@@ -32,8 +32,16 @@ class Reads:
         self._acknowledged = acknowledged
 
     def is_current(self, board: str, position: Position) -> bool:
-        """Whether a position has all that was acknowledged."""
-        return self._acknowledged.has_nothing_after(board, position)
+        """Whether a position has all that was told by now."""
+        return self._acknowledged.is_met_by(board, position)
+
+    def needed(self, board: str) -> Needed:
+        """What whoever asks now must not be told less than."""
+        return self._acknowledged.needed(board)
+
+    def tell(self, board: str, position: Position) -> None:
+        """Somebody is told of a position: from now on nobody is told of an older one."""
+        self._acknowledged.note(board, position)
 
     async def read_page(self, board: str, *, offset: int, limit: int, after: tuple[int, str] | None = None) -> Page:
         """A page; ``after`` (score, user id) wins over ``offset``.
@@ -45,23 +53,23 @@ class Reads:
         async def ask() -> Aged | None:
             return await self._ask_ranks(board, self._ranks.read_page(board, offset=offset, limit=limit, after=after))
 
+        needed = self._acknowledged.needed(board)
         suspect = self._repair.is_suspect(board) or not self._ranks.available
         aged = None if suspect else await ask()
-        if aged is not None and aged.page is not None and self._is_trusted(board, aged):
-            self._metrics.pages.labels("ranks").inc()
-            return aged.page
-        try:
-            page = await self._ledger.read_page(board, offset=offset, limit=limit, after=after)
-        except Unavailable:
-            aged = await ask() if suspect else aged
-            if aged is not None and aged.page is not None and self.is_current(board, aged.position):
-                self._metrics.pages.labels("ranks_untrusted").inc()
-                return aged.page
-            raise
-        self._repair.use(board)
-        self._metrics.pages.labels("ledger").inc()
-        if not self.is_current(board, page.position):  # what was acknowledged belongs to a history that is gone
-            self._acknowledged.note(board, page.position)
+        if aged is not None and aged.page is not None and self._is_trusted(board, aged, needed):
+            page, source = aged.page, "ranks"
+        else:
+            try:
+                page, source = await self._ledger.read_page(board, offset=offset, limit=limit, after=after), "ledger"
+                self._acknowledged.settle(board, needed, page.position)
+                self._repair.use(board)
+            except Unavailable:
+                aged = await ask() if suspect else aged
+                if aged is None or aged.page is None or not needed.met_by(aged.position):
+                    raise
+                page, source = aged.page, "ranks_untrusted"
+        self._metrics.pages.labels(source).inc()
+        self.tell(board, page.position)
         return page
 
     async def read_standing(self, board: str, user_id: str) -> Standing | None:
@@ -69,11 +77,17 @@ class Reads:
 
         :raises Unavailable: if no store can tell.
         """
+        needed = self._acknowledged.needed(board)
+        standing = None
         if not self._repair.is_suspect(board) and self._ranks.available:
             aged = await self._ask_ranks(board, self._ranks.read_users(board, [user_id]))
-            if aged is not None and aged.standings[0] is not None and self._is_trusted(board, aged):
-                return aged.standings[0]
-        return await self._ledger.read_standing(board, user_id)
+            if aged is not None and self._is_trusted(board, aged, needed):
+                standing = aged.standings[0]
+        if standing is None:
+            standing = await self._ledger.read_standing(board, user_id)
+        if standing is not None:
+            self.tell(board, standing.position)
+        return standing
 
     async def _ask_ranks(self, board: str, question: Awaitable[Aged | None]) -> Aged | None:
         try:
@@ -85,8 +99,8 @@ class Reads:
             self._repair.use(board)
         return aged
 
-    def _is_trusted(self, board: str, aged: Aged) -> bool:
+    def _is_trusted(self, board: str, aged: Aged, needed: Needed) -> bool:
         # A negative age is that of a clock that was set back: it says nothing.
         if not 0 <= aged.age_s <= SOFT_EXPIRY_S:
             self._repair.confirm(board)
-        return 0 <= aged.age_s <= HARD_EXPIRY_S and self.is_current(board, aged.position)
+        return 0 <= aged.age_s <= HARD_EXPIRY_S and needed.met_by(aged.position)

@@ -4,7 +4,6 @@ With one worker this process serves. With more it is their parent: it keeps the 
 memory that they share, and they serve.
 """
 
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -14,8 +13,8 @@ from scoreboard.app import Backing, open_ledger, run_process, stop_on_signals
 from scoreboard.auth import read_or_create_secret
 from scoreboard.config import Config
 from scoreboard.embedded import CONNECTIONS_MAX, DataDir, EmbeddedStores
-from scoreboard.errors import StartupError
 from scoreboard.ledger import POOLS_MAX
+from scoreboard.listeners import bind_listeners
 from scoreboard.migrations import migrate
 from scoreboard.model import Action
 from scoreboard.siblings import Siblings
@@ -60,7 +59,7 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
     """
     stop = stop_on_signals()
     # Taken before anything is started, so that a taken port costs nothing.
-    listeners = _listen(config.host, config.port, config.workers)
+    listeners = bind_listeners(config.host, config.port, config.workers)
     host, port = listeners[0].getsockname()[:2]
 
     def announce_address() -> None:
@@ -97,41 +96,6 @@ async def _prepare(config: Config, announce: Callable[[str], None], stack: Async
         if key not in (config.jwt_secret, config.jwt_public_key):
             announce(f"Tokens are signed with the secret kept in {data.secret}")
     return Backing(database_url, redis_url, key)
-
-
-def _listen(host: str, port: int, count: int) -> list[socket.socket]:
-    """As many bound sockets of one address. With several the kernel spreads new connections over those that listen.
-
-    :raises StartupError: if the port is taken.
-    """
-    listeners: list[socket.socket] = []
-    try:
-        # Servers of one user that all share a port would go unnoticed, so the first one asks for it alone.
-        listeners.append(_bind(host, port, shared=False))
-        if count > 1:
-            port = listeners[0].getsockname()[1]
-            listeners.pop().close()
-            for _ in range(count):
-                listeners.append(_bind(host, port, shared=True))
-    except OSError as exc:
-        for listener in listeners:
-            listener.close()
-        raise StartupError(f"can't listen on {host} port {port}: {exc.strerror}") from exc
-    return listeners
-
-
-def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((host, port))
-    except BaseException:
-        listener.close()
-        raise
-    listener.setblocking(False)
-    return listener
 
 
 async def _add_demo(database_url: str, announce: Callable[[str], None]) -> None:

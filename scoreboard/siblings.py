@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from scoreboard.errors import StartupError
 from scoreboard.metrics import merge_pages
 
 ASK_TIMEOUT_S = 1.0
@@ -53,8 +54,12 @@ class Siblings:
                 writer.close()
 
         path = self._folder / str(self.number)
-        path.unlink(missing_ok=True)  # of the process whose place this one takes
-        async with await asyncio.start_unix_server(answer, path):
+        try:
+            path.unlink(missing_ok=True)  # of the process whose place this one takes
+            server = await asyncio.start_unix_server(answer, path)
+        except OSError as exc:
+            raise StartupError(f"can't listen at {path}: {exc}; TMPDIR says where such sockets lie") from exc
+        async with server:
             yield
 
     def clear_away(self) -> None:
@@ -69,19 +74,27 @@ class Siblings:
         if self._folder is None:
             return own
         others = [number for number in range(self._count) if number != self.number]
-        pages = dict(zip(others, await asyncio.gather(*map(self._ask, others)), strict=True))
+        pages = dict(zip(others, await asyncio.gather(*(self._ask(number) for number in others)), strict=True))
         pages[self.number] = own
         return merge_pages({str(number): page for number, page in sorted(pages.items()) if page})
 
     async def _ask(self, number: int) -> bytes:
         assert self._folder is not None
         try:
-            async with asyncio.timeout(ASK_TIMEOUT_S):
-                reader, writer = await asyncio.open_unix_connection(self._folder / str(number))
-                try:
-                    return await reader.read(-1)
-                finally:
-                    writer.close()
+            return await ask(self._folder, number)
         except (OSError, TimeoutError) as exc:
-            log.warning("sibling_does_not_answer", worker=number, error=str(exc) or type(exc).__name__)
+            log.warning("sibling_does_not_answer", sibling=number, error=str(exc) or type(exc).__name__)
             return b""
+
+
+async def ask(folder: Path, number: int) -> bytes:
+    """The metrics of a process.
+
+    :raises OSError: if nobody listens; a TimeoutError if it does not answer within ASK_TIMEOUT_S.
+    """
+    async with asyncio.timeout(ASK_TIMEOUT_S):
+        reader, writer = await asyncio.open_unix_connection(folder / str(number))
+        try:
+            return await reader.read(-1)
+        finally:
+            writer.close()

@@ -18,7 +18,7 @@ import uvloop
 
 from scoreboard.app import Backing, run_process, stop_on_signals
 from scoreboard.config import Config
-from scoreboard.errors import StartupError
+from scoreboard.errors import RanksUnavailable, ScoreboardError, StartupError
 from scoreboard.logs import configure_logs
 from scoreboard.siblings import Siblings
 
@@ -61,9 +61,11 @@ async def work(assignment: Assignment) -> None:
 
 
 def _end_as_orphan(siblings: Siblings) -> None:
-    log.error("parent_is_gone")
-    siblings.clear_away()
-    os._exit(EXIT_CANNOT_RUN)
+    try:
+        siblings.clear_away()
+        log.error("parent_is_gone")
+    finally:  # whatever fails: with the terminal gone nothing can be written to it
+        os._exit(EXIT_CANNOT_RUN)
 
 
 def main() -> None:
@@ -72,7 +74,7 @@ def main() -> None:
     configure_logs(assignment.config.log_level, assignment.config.log_format, worker=assignment.number)
     try:
         uvloop.run(work(assignment))
-    except StartupError as exc:
+    except (ScoreboardError, RanksUnavailable, StartupError) as exc:
         print(f"scoreboard: worker {assignment.number}: {exc}", file=sys.stderr)  # noqa: T201  # as the command does
         sys.exit(EXIT_CANNOT_RUN)
 

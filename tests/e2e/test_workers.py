@@ -4,6 +4,7 @@ import http.client
 import itertools
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -132,6 +133,28 @@ def test_nobody_reads_less_than_what_another_worker_has_acknowledged(
     assert older == []
 
 
+def test_nobody_reads_less_than_what_another_worker_has_shown(server: Server, clients: dict[str, Client]) -> None:
+    done = threading.Event()
+
+    def score() -> None:
+        with server.client("game", "scores:any") as game:
+            while not done.is_set():
+                items = [{"actionId": "win", "userId": f"shown-{number}"} for number in range(3)]
+                assert game.post("/api/scores/batch", json={"submissions": items}).status_code == 200
+
+    scoring = threading.Thread(target=score)
+    scoring.start()
+    try:
+        seqs: list[int] = []
+        for _, client in zip(range(3_000), itertools.cycle(clients.values())):
+            seqs.append(int(client.page()["seq"]))  # type: ignore[call-overload]
+    finally:
+        done.set()
+        scoring.join()
+    assert seqs == sorted(seqs)
+    assert seqs[-1] > seqs[0]
+
+
 def test_streams_of_all_workers_end_up_equal(server: Server, clients: dict[str, Client]) -> None:
     url = f"{server.url}/api/leaderboard/stream"
     streams = [Stream(url) for _ in range(8)]
@@ -172,8 +195,8 @@ def test_metrics_are_those_of_all_workers(server: Server, clients: dict[str, Cli
     def count_pages() -> dict[str, float]:
         with server.client() as client:
             lines = client.get("/metrics").text.splitlines()
-        start = 'scoreboard_requests_total{route="/api/leaderboard",status="200",worker="'
-        counts = {line.removeprefix(start)[0]: float(line.split()[-1]) for line in lines if line.startswith(start)}
+        pattern = re.compile(r'scoreboard_requests_total{worker="(\d)",route="/api/leaderboard",status="200"} (\S+)')
+        counts = {found[1]: float(found[2]) for line in lines if (found := pattern.fullmatch(line))}
         assert sum(line.startswith("# TYPE scoreboard_requests_total ") for line in lines) == 1
         return counts
 
@@ -298,19 +321,53 @@ class TestEnds:
             stream.__exit__()
         assert not any(map(is_running, workers))
 
-    def test_the_server_ends_when_one_keeps_ending(self, start: Callable[..., Server]) -> None:
+    def test_the_server_ends_when_all_keep_ending(self, start: Callable[..., Server]) -> None:
         server = start()
         assert server.process is not None
         process = server.process
 
-        def kill_one() -> bool:
-            for pid in workers_of(server)[:1]:
+        def kill_all() -> bool:
+            for pid in workers_of(server):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             return process.poll() is not None
 
-        wait_until(kill_one, within_s=30, what="the end of the server")
+        wait_until(kill_all, within_s=60, what="the end of the server")
         assert process.returncode == 2
+
+    def test_while_one_can_not_start_the_others_get_all_connections(
+        self, start: Callable[..., Server], tmp_path: Path
+    ) -> None:
+        server = start()
+        (kept, hurt) = workers_of(server)
+        listening = "/proc/net/tcp"
+        port = f":{server.port:04X} 00000000:0000 0A"
+
+        def kill_others() -> bool:
+            for pid in set(workers_of(server)) - {kept}:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return sum(port in line for line in Path(listening).read_text().splitlines()) == 1
+
+        assert hurt != kept
+        wait_until(kill_others, within_s=60, what="the end of its socket")
+        for _ in range(20):
+            with server.client() as client:
+                assert client.get("/healthz").status_code == 200
+        wait_until(lambda: len(workers_of(server)) == WORKERS, what="another try")
+        for client in connect_to_each(server).values():
+            client.__exit__()
+        assert server.stop() == 0
+
+    def test_one_that_hangs_is_replaced(self, start: Callable[..., Server]) -> None:
+        server = start()
+        hung = workers_of(server)[0]
+        os.kill(hung, signal.SIGSTOP)
+        wait_until(lambda: hung not in workers_of(server), within_s=40, what="the end of the one that hangs")
+        for client in connect_to_each(server).values():
+            assert client.page()
+            client.__exit__()
+        assert server.stop() == 0
 
     def test_a_second_server_does_not_get_a_part_of_the_port(
         self, start: Callable[..., Server], module_stores: Stores, tmp_path: Path
