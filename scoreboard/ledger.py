@@ -28,9 +28,11 @@ from scoreboard.model import (
     Position,
     Ruling,
     Standing,
+    Standings,
     Submission,
     format_time,
     rank_shared,
+    slice_around,
 )
 from scoreboard.tasks import read_ahead
 
@@ -311,17 +313,41 @@ class Ledger:
                 entries = rank_shared(scores, offset=around["before"], first_rank=around["above"] + 1)
         return Page(Position(head["epoch"], head["seq"]), head["players"], entries, len(rows) > limit)
 
-    async def read_standing(self, board: str, user_id: str) -> Standing | None:
-        """A user's place from the totals, or None when the user has no score."""
+    async def read_around(self, board: str, user_id: str, radius: int) -> Page | None:
+        """A user with ``radius`` neighbours on each side, all at one moment, or None when the user has no score."""
         async with self._snapshot() as connection:
             total = await self._one(connection, "read_total", board, user_id)
             if total is None:
                 return None
-            around = await self._one(connection, "count_around", board, total["score"], user_id)
-        assert around is not None  # a count always answers
+            place = await self._one(connection, "count_around", board, total["score"], user_id)
+            assert place is not None  # a count always answers
+            start, size = slice_around(place["before"], radius, total["players"])
+            rows = await self._run(connection, "read_page", board, start, size)
+            scores = [(row["user_id"], row["score"]) for row in rows]
+            first = await self._one(connection, "count_around", board, scores[0][1], scores[0][0])
+            assert first is not None
         position = Position(total["epoch"], total["seq"])
-        below = total["players"] - around["at_least"]
-        return Standing(position, total["players"], total["score"], around["above"] + 1, below)
+        entries = rank_shared(scores, offset=start, first_rank=first["above"] + 1)
+        return Page(position, total["players"], entries, start + size < total["players"])
+
+    async def read_standings(self, board: str, users: Sequence[str]) -> Standings:
+        """Users' places from the totals, all at one moment.
+
+        :raises NotFound: if there is no such board.
+        """
+        async with self._snapshot() as connection:
+            head = await self._one(connection, "read_board", board)
+            if head is None:
+                raise NotFound(f"there is no board {board!r}")
+            rows = await self._run(connection, "read_standings", board, list(users))
+        position, total = Position(head["epoch"], head["seq"]), head["players"]
+        standings = (
+            Standing(position, total, row["score"], row["above"] + 1, total - row["at_least"])
+            if row["score"] is not None
+            else None
+            for row in rows
+        )
+        return Standings(position, total, tuple(standings))
 
     async def read_scores_at(self, board: str, users: Sequence[str], seq: int) -> dict[str, int]:
         """The scores that users had at a seq; users without an event by then are left out."""

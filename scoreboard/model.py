@@ -13,6 +13,10 @@ from typing import Literal
 import msgspec
 
 SCORE_MAX = 2**53 - 1
+RADIUS, RADIUS_MAX = 5, 50
+"""Neighbours on each side of a user, by default and at most."""
+USERS_ASKED_MAX = 100
+"""Users of one question."""
 """Largest magnitude of a score or of an action's points: doubles, and so Redis scores, are exact up to here."""
 ID_CHARS_MAX = 64
 IDEMPOTENCY_KEY_CHARS_MAX = 255
@@ -138,6 +142,14 @@ class Standing(msgspec.Struct, frozen=True):
     below: int
 
 
+class Standings(msgspec.Struct, frozen=True):
+    """The places of some users at one moment, in the order asked; None for one without a score."""
+
+    position: Position
+    total: int
+    users: tuple[Standing | None, ...]
+
+
 class Board(msgspec.Struct, frozen=True):
     """A board's settings and position."""
 
@@ -176,6 +188,15 @@ def rank_shared(scores: Sequence[tuple[str, int]], *, offset: int, first_rank: i
             rank = offset + index + 1
         entries.append(Entry(rank, user_id, score))
     return tuple(entries)
+
+
+def slice_around(place: int, radius: int, total: int) -> tuple[int, int]:
+    """Where a slice around an entry begins, and its size: at an edge the other side gives more.
+
+    :param place: 0-based place of the entry among ``total``.
+    """
+    size = min(2 * radius + 1, total)
+    return max(0, min(place - radius, total - size)), size
 
 
 def validate_name(value: str) -> str | None:

@@ -7,6 +7,7 @@ encoded at that seq is right too, and the top ten needs no store at all. Otherwi
 import asyncio
 import base64
 import binascii
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from scoreboard.errors import Invalid, NotFound
 from scoreboard.feed import Feed
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
-from scoreboard.model import SCORE_MAX, TOP_SIZE, Page, Standing, format_time, rank_shared, validate_user_id
+from scoreboard.model import SCORE_MAX, TOP_SIZE, Page, Position, Standing, format_time, rank_shared, validate_user_id
 from scoreboard.reads import Reads
 from scoreboard.repair import Repair
 
@@ -97,6 +98,34 @@ class Pages:
         _keep(feed, key, page, answer)
         return answer
 
+    async def read_around(self, board: str, user_id: str, radius: int) -> dict[str, Any]:
+        """A user with ``radius`` neighbours above and below; at an edge the other side gives more.
+
+        :raises NotFound: if there is no such board, or the user has no score on it.
+        :raises Unavailable: if no store can tell.
+        """
+        self._repair.use(board)
+        page = await self._reads.read_around(board, user_id, radius)
+        if page is None:
+            await self._ledger.read_board(board)
+            raise NotFound(f"user {user_id!r} has no score on board {board!r}")
+        entries = [(entry.rank, entry.user_id, entry.score) for entry in page.entries]
+        return render_entries(board, page.position, page.total, entries)
+
+    async def read_users(self, board: str, users: Sequence[str]) -> dict[str, Any]:
+        """Some users, in the order asked; without rank and score where they have none.
+
+        :raises NotFound: if there is no such board.
+        :raises Unavailable: if no store can tell.
+        """
+        self._repair.use(board)
+        found = await self._reads.read_standings(board, users)
+        entries = [
+            (place.rank, user, place.score) if place is not None else (None, user, None)
+            for user, place in zip(users, found.users, strict=True)
+        ]
+        return render_entries(board, found.position, found.total, entries)
+
     async def read_stats(self, board: str, user_id: str) -> dict[str, Any]:
         """A user's place and totals.
 
@@ -108,7 +137,7 @@ class Pages:
         if total is None:
             await self._ledger.read_board(board)
             raise NotFound(f"user {user_id!r} has no score on board {board!r}")
-        standing = await self._reads.read_standing(board, user_id)
+        (standing,) = (await self._reads.read_standings(board, [user_id])).users
         if standing is None:
             raise NotFound(f"user {user_id!r} has no score on board {board!r}")
         return {
@@ -167,21 +196,26 @@ def top_page(feed: BoardLog, limit: int) -> Page:
 
 def encode_page(board: str, page: Page) -> Answer:
     """The body of a leaderboard answer."""
-    body = orjson.dumps(
-        {
-            "board": board,
-            "window": "all",
-            "leaderboard": [
-                {"rank": entry.rank, "userId": entry.user_id, "displayName": None, "score": entry.score}
-                for entry in page.entries
-            ],
-            "total": page.total,
-            "seq": page.position.seq,
-            "epoch": page.position.epoch,
-            "next": encode_cursor(page.entries[-1].score, page.entries[-1].user_id) if page.more else None,
-        }
-    )
-    return Answer(body, f'"{page.position}"')
+    entries = [(entry.rank, entry.user_id, entry.score) for entry in page.entries]
+    following = encode_cursor(page.entries[-1].score, page.entries[-1].user_id) if page.more else None
+    body = render_entries(board, page.position, page.total, entries) | {"next": following}
+    return Answer(orjson.dumps(body), f'"{page.position}"')
+
+
+def render_entries(
+    board: str, position: Position, total: int, entries: Sequence[tuple[int | None, str, int | None]]
+) -> dict[str, Any]:
+    """Entries of a board as rank, user id and score, with what they are a part of."""
+    return {
+        "board": board,
+        "window": "all",
+        "leaderboard": [
+            {"rank": rank, "userId": user_id, "displayName": None, "score": score} for rank, user_id, score in entries
+        ],
+        "total": total,
+        "seq": position.seq,
+        "epoch": position.epoch,
+    }
 
 
 def percentile(standing: Standing) -> float:

@@ -60,6 +60,7 @@ class Aged(msgspec.Struct, frozen=True):
 
     age_s: int
     position: Position
+    total: int
     page: Page | None = None
     standings: tuple[Standing | None, ...] = ()
 
@@ -142,15 +143,16 @@ class Ranks:
     ) -> Aged | None:
         """A page at one moment, or None when there is no ranking; ``after`` (score, user id) wins over ``offset``."""
         after_score, after_user = (str(-after[0]), after[1]) if after else ("", "")
-        status, epoch, seq, total, age_s, start, first_rank, flat = await self._run(
-            "read_page", board_keys(board), [str(limit + 1), str(offset), after_score, after_user]
-        )
-        if status == b"cold":
-            return None
-        scores = parse_scores(flat)
-        entries = rank_shared(scores[:limit], offset=start, first_rank=first_rank)
-        position = Position(epoch.decode(), int(seq))
-        return Aged(age_s, position, page=Page(position, total, entries, len(scores) > limit))
+        page = await self._run("read_page", board_keys(board), [str(limit + 1), str(offset), after_score, after_user])
+        return _parse_page(page, limit)
+
+    async def read_around(self, board: str, user_id: str, radius: int) -> Aged | None:
+        """A user with ``radius`` neighbours on each side, or None when there is no ranking.
+
+        The page of a user without a score has no entries.
+        """
+        page = await self._run("read_around", board_keys(board), [user_id, str(radius)])
+        return _parse_page(page, 2 * radius + 1)
 
     async def read_users(self, board: str, users: Sequence[str]) -> Aged | None:
         """The standings of some users at one moment (None for an unscored one), or None when there is no ranking."""
@@ -162,7 +164,7 @@ class Ranks:
             Standing(position, total, -int(float(flat[i])), flat[i + 1], flat[i + 2]) if flat[i] else None
             for i in range(0, len(flat), 3)
         )
-        return Aged(age_s, position, standings=standings)
+        return Aged(age_s, position, total, standings=standings)
 
     async def confirm_head(self, board: str, ledger: Head) -> tuple[Status, int]:
         """Mark the head as equal to the ledger's, if it is; the status and the head's seq."""
@@ -272,6 +274,16 @@ class Ranks:
     def subscription(self, on_message: Callable[[str, bytes], None], on_connect: Callable[[], None]) -> "Subscription":
         """A subscription of this client's, not yet running."""
         return Subscription(self, self._client, on_message, on_connect)
+
+
+def _parse_page(answer: Sequence[Any], limit: int) -> Aged | None:
+    status, epoch, seq, total, age_s, start, first_rank, flat = answer
+    if status == b"cold":
+        return None
+    scores = parse_scores(flat)
+    position = Position(epoch.decode(), int(seq))
+    entries = rank_shared(scores[:limit], offset=start, first_rank=first_rank)
+    return Aged(age_s, position, total, page=Page(position, total, entries, len(scores) > limit))
 
 
 class Subscription:

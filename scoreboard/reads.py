@@ -5,18 +5,21 @@ for HARD_EXPIRY_S is not trusted. Nor is a ranking that lacks what this server h
 something older than their own last 200. When PostgreSQL does not answer, an old ranking is better than none.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from scoreboard.acknowledged import Acknowledged, Needed
 from scoreboard.errors import RanksUnavailable, Unavailable
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
-from scoreboard.model import Page, Position, Standing
+from scoreboard.model import Page, Position, Standings
 from scoreboard.ranks import Aged, Ranks
 from scoreboard.repair import Repair
 
 SOFT_EXPIRY_S = 30
 HARD_EXPIRY_S = 300
+
+T = TypeVar("T", Page, Standings)
 
 
 class Reads:
@@ -49,45 +52,71 @@ class Reads:
         :raises NotFound: if there is no such board.
         :raises Unavailable: if no store can tell.
         """
-
-        async def ask() -> Aged | None:
-            return await self._ask_ranks(board, self._ranks.read_page(board, offset=offset, limit=limit, after=after))
-
-        needed = self._acknowledged.needed(board)
-        suspect = self._repair.is_suspect(board) or not self._ranks.available
-        aged = None if suspect else await ask()
-        if aged is not None and aged.page is not None and self._is_trusted(board, aged, needed):
-            page, source = aged.page, "ranks"
-        else:
-            try:
-                page, source = await self._ledger.read_page(board, offset=offset, limit=limit, after=after), "ledger"
-                self._acknowledged.settle(board, needed, page.position)
-                self._repair.use(board)
-            except Unavailable:
-                aged = await ask() if suspect else aged
-                if aged is None or aged.page is None or not needed.met_by(aged.position):
-                    raise
-                page, source = aged.page, "ranks_untrusted"
-        self._metrics.pages.labels(source).inc()
-        self.tell(board, page.position)
+        page = await self._read(
+            board,
+            lambda: self._ranks.read_page(board, offset=offset, limit=limit, after=after),
+            lambda aged: aged.page,
+            lambda: self._ledger.read_page(board, offset=offset, limit=limit, after=after),
+        )
+        assert page is not None
         return page
 
-    async def read_standing(self, board: str, user_id: str) -> Standing | None:
-        """A user's place, or None when the user has no score.
+    async def read_around(self, board: str, user_id: str, radius: int) -> Page | None:
+        """A user with neighbours, or None when the user has no score.
 
         :raises Unavailable: if no store can tell.
         """
+        return await self._read(
+            board,
+            lambda: self._ranks.read_around(board, user_id, radius),
+            lambda aged: aged.page if aged.page is not None and aged.page.entries else None,
+            lambda: self._ledger.read_around(board, user_id, radius),
+        )
+
+    async def read_standings(self, board: str, users: Sequence[str]) -> Standings:
+        """The places of users, in the order asked.
+
+        :raises NotFound: if there is no such board.
+        :raises Unavailable: if no store can tell.
+        """
+        standings = await self._read(
+            board,
+            lambda: self._ranks.read_users(board, users),
+            lambda aged: Standings(aged.position, aged.total, aged.standings),
+            lambda: self._ledger.read_standings(board, users),
+        )
+        assert standings is not None
+        return standings
+
+    async def _read(
+        self,
+        board: str,
+        ask_ranks: Callable[[], Awaitable[Aged | None]],
+        pick: Callable[[Aged], T | None],
+        ask_ledger: Callable[[], Awaitable[T | None]],
+    ) -> T | None:
+        """From the ranking if it can be trusted and has it, else from the ledger."""
         needed = self._acknowledged.needed(board)
-        standing = None
-        if not self._repair.is_suspect(board) and self._ranks.available:
-            aged = await self._ask_ranks(board, self._ranks.read_users(board, [user_id]))
-            if aged is not None and self._is_trusted(board, aged, needed):
-                standing = aged.standings[0]
-        if standing is None:
-            standing = await self._ledger.read_standing(board, user_id)
-        if standing is not None:
-            self.tell(board, standing.position)
-        return standing
+        suspect = self._repair.is_suspect(board) or not self._ranks.available
+        aged = None if suspect else await self._ask_ranks(board, ask_ranks())
+        found = pick(aged) if aged is not None and self._is_trusted(board, aged, needed) else None
+        source = "ranks"
+        if found is None:
+            try:
+                found, source = await ask_ledger(), "ledger"
+                if found is not None:
+                    self._acknowledged.settle(board, needed, found.position)
+                    self._repair.use(board)
+            except Unavailable:
+                aged = await self._ask_ranks(board, ask_ranks()) if suspect else aged
+                found = pick(aged) if aged is not None and needed.met_by(aged.position) else None
+                source = "ranks_untrusted"
+                if found is None:
+                    raise
+        if found is not None:
+            self._metrics.pages.labels(source).inc()
+            self.tell(board, found.position)
+        return found
 
     async def _ask_ranks(self, board: str, question: Awaitable[Aged | None]) -> Aged | None:
         try:

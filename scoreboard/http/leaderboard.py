@@ -12,11 +12,12 @@ from scoreboard.http.parse import (
     parse_board,
     parse_integer,
     parse_text,
+    parse_user_ids,
     parse_window,
 )
 from scoreboard.http.render import JSON, Answer, json_response
 from scoreboard.http.services import Services
-from scoreboard.model import HISTORY_SIZE_MAX, PAGE_SIZE_MAX, SCORE_MAX, format_time
+from scoreboard.model import HISTORY_SIZE_MAX, PAGE_SIZE_MAX, RADIUS, RADIUS_MAX, SCORE_MAX, format_time
 from scoreboard.pages import Key, decode_cursor
 
 DEFAULT_PAGE: Key = (10, 0, None)
@@ -53,6 +54,24 @@ def matches(if_none_match: str | None, etag: str) -> bool:
         return False
     tags = [tag.strip() for tag in if_none_match.split(",")]
     return "*" in tags or any(tag.removeprefix("W/") == etag for tag in tags)
+
+
+async def read_around(services: Services, request: Request, user_id: str) -> HTTPResponse:
+    """A user and the neighbours."""
+    check_may_read(services, request)
+    user = check_user_id("userId", decode_segment("userId", user_id))
+    board = parse_board(request)
+    parse_window(request)
+    radius = parse_integer(request, "radius", RADIUS, low=0, high=RADIUS_MAX)
+    return json_response(await services.pages.read_around(board, user, radius))
+
+
+async def read_users(services: Services, request: Request) -> HTTPResponse:
+    """Some users, in the order asked."""
+    check_may_read(services, request)
+    board = parse_board(request)
+    parse_window(request)
+    return json_response(await services.pages.read_users(board, parse_user_ids(request)))
 
 
 async def read_stats(services: Services, request: Request, user_id: str) -> HTTPResponse:

@@ -14,7 +14,10 @@ from scoreboard.model import (
     ID_CHARS_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
     PAGE_SIZE_MAX,
+    RADIUS,
+    RADIUS_MAX,
     SCORE_MAX,
+    USERS_ASKED_MAX,
 )
 
 Schema = dict[str, Any]
@@ -48,6 +51,8 @@ BODY_EXAMPLES = {
     "BoardBody": {"title": "Quiz night"},
     "ActionBody": {"points": 10},
 }
+IDS = f"Up to {USERS_ASKED_MAX} user ids with commas between; one that has a comma itself can't be asked for here"
+IDS = f"Up to {USERS_ASKED_MAX} user ids with commas between; a comma within one is percent-encoded"
 NO_NAME: Schema = {"type": ["string", "null"]}
 
 
@@ -163,6 +168,40 @@ def _paths() -> dict[str, Any]:
                 security=public,
             )
         },
+        "/api/leaderboard/around/{userId}": {
+            "get": _operation(
+                "readAround",
+                "leaderboard",
+                "A user with neighbours above and below",
+                [
+                    user,
+                    board,
+                    window,
+                    _parameter(
+                        "radius",
+                        "query",
+                        _range(0, RADIUS_MAX, RADIUS),
+                        "Neighbours on each side; at an edge the other side gives more",
+                    ),
+                ],
+                {"200": _json("Entries"), **_problems(401, 404, 422, 503)},
+                security=public,
+            )
+        },
+        "/api/leaderboard/users": {
+            "get": _operation(
+                "readUsers",
+                "leaderboard",
+                "Some users, in the order asked",
+                [
+                    _parameter("ids", "query", {**TEXT, "minLength": 1}, IDS, "alice,bob") | {"required": True},
+                    board,
+                    window,
+                ],
+                {"200": _json("Places"), **_problems(401, 404, 422, 503)},
+                security=public,
+            )
+        },
         "/api/users/{userId}/stats": {
             "get": _operation(
                 "readStats",
@@ -272,6 +311,12 @@ def _paths() -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Schema]:
+    place = _object(
+        rank={"type": ["integer", "null"]},
+        userId=TEXT,
+        displayName=NO_NAME,
+        score={"type": ["integer", "null"], "description": "null, like the rank, for a user without a score"},
+    )
     entry = _object(rank=RANK, userId=TEXT, displayName=NO_NAME, score=SCORE)
     event = _object(seq=RANK, actionId=TEXT, points=SCORE, scoreAfter=SCORE, at=TIME)
     board = _object(
@@ -315,15 +360,9 @@ def _schemas() -> dict[str, Schema]:
         "UserId": {**TEXT, "minLength": 1, "maxLength": ID_CHARS_MAX},
         "Receipt": receipt,
         "BatchResults": _object(results={"type": "array", "items": {"oneOf": [accepted, rejected]}}),
-        "Page": _object(
-            board=TEXT,
-            window=TEXT,
-            leaderboard={"type": "array", "items": entry},
-            total=COUNT,
-            seq=COUNT,
-            epoch=TEXT,
-            next=NO_NAME,
-        ),
+        "Page": _object(**_entries(entry), next=NO_NAME),
+        "Entries": _object(**_entries(entry)),
+        "Places": _object(**_entries(place)),
         "Stats": _object(
             userId=TEXT,
             displayName=NO_NAME,
@@ -358,6 +397,17 @@ def _schemas() -> dict[str, Schema]:
             },
             "description": "RFC 9457; code invalid adds errors.",
         },
+    }
+
+
+def _entries(item: Schema) -> dict[str, Schema]:
+    return {
+        "board": TEXT,
+        "window": TEXT,
+        "leaderboard": {"type": "array", "items": item},
+        "total": COUNT,
+        "seq": COUNT,
+        "epoch": TEXT,
     }
 
 

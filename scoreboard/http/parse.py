@@ -13,7 +13,7 @@ from sanic.request import Request
 from scoreboard.errors import Invalid, MalformedJson, Unauthenticated, UnsupportedMediaType
 from scoreboard.http.bodies import BatchBody, BatchedSubmission
 from scoreboard.http.services import Services
-from scoreboard.model import IDEMPOTENCY_KEY_CHARS_MAX, validate_key, validate_name, validate_user_id
+from scoreboard.model import IDEMPOTENCY_KEY_CHARS_MAX, USERS_ASKED_MAX, validate_key, validate_name, validate_user_id
 
 DEFAULT_BOARD = "global"
 COOKIE = "scoreboard_token"
@@ -149,6 +149,20 @@ def parse_text(request: Request, name: str) -> str | None:
     :raises Invalid: if it is given more than once.
     """
     return _single(request, name)
+
+
+def parse_user_ids(request: Request) -> list[str]:
+    """The user ids of the query's ``ids``, with commas between: clients encode those in percents or not, as they like.
+
+    :raises Invalid: if it is missing, given more than once, has too many, or one that can't be a user's.
+    """
+    text = _single(request, "ids")
+    if text is None:
+        raise Invalid("ids", "is missing: it is a list of user ids with commas between")
+    ids = text.split(",")
+    if len(ids) > USERS_ASKED_MAX:
+        raise Invalid("ids", f"has {len(ids)} user ids, more than {USERS_ASKED_MAX}")
+    return [check_user_id("ids", each) for each in ids]
 
 
 def _single(request: Request, name: str) -> str | None:

@@ -20,6 +20,8 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", BATCH_ROUTE, scores.submit_batch),
     ("GET", "/api/leaderboard", leaderboard.read_leaderboard),
     ("GET", "/api/leaderboard/stream", stream.stream_leaderboard),
+    ("GET", "/api/leaderboard/around/<user_id>", leaderboard.read_around),
+    ("GET", "/api/leaderboard/users", leaderboard.read_users),
     ("GET", "/api/users/<user_id>/stats", leaderboard.read_stats),
     ("GET", "/api/users/<user_id>/history", leaderboard.read_history),
     ("GET", "/api/boards", boards.list_boards),

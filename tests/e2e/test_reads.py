@@ -592,3 +592,130 @@ def test_operations_stay_open_on_a_private_server(private: Server) -> None:
     with private.client() as client:
         for path in ("/healthz", "/readyz", "/openapi.json", "/docs", "/"):
             assert client.get(path).status_code == 200
+
+
+# -- around a user, and several users
+
+
+@pytest.fixture(scope="module")
+def ladder(shared: Server, admin: httpx.Client) -> str:
+    """A board of eleven: u00 has most, and the ones in the middle are tied."""
+    make_board(admin, "ladder", step=1)
+    for number in range(11):
+        times = 11 - number if number not in (4, 5, 6) else 6
+        items = [{"actionId": "step", "userId": f"u{number:02}"}] * times
+        assert admin.post("/api/scores/batch", json={"board": "ladder", "submissions": items}).status_code == 200
+    return "ladder"
+
+
+def read_around(client: httpx.Client, board: str, user: str, radius: int | None = None) -> list[tuple[int, str]]:
+    params = {"board": board} | ({"radius": radius} if radius is not None else {})
+    answer = client.get(f"/api/leaderboard/around/{quote(user, safe='')}", params=params)
+    assert answer.status_code == 200, answer.text
+    assert set(answer.json()) == {"board", "window", "leaderboard", "total", "seq", "epoch"}
+    return [(entry["rank"], entry["userId"]) for entry in answer.json()["leaderboard"]]
+
+
+@pytest.mark.parametrize(
+    ("user", "radius", "first", "size"),
+    [
+        ("u05", 1, 4, 3),
+        ("u05", None, 0, 11),
+        ("u05", 2, 3, 5),
+        ("u00", 2, 0, 5),
+        ("u01", 2, 0, 5),
+        ("u10", 2, 6, 5),
+        ("u09", 2, 6, 5),
+        ("u05", 0, 5, 1),
+        ("u05", 50, 0, 11),
+    ],
+)
+def test_neighbours_fill_up_from_the_other_side_at_an_edge(
+    public: httpx.Client, ladder: str, user: str, radius: int | None, first: int, size: int
+) -> None:
+    page = public.get("/api/leaderboard", params={"board": ladder, "limit": 100}).json()["leaderboard"]
+    expected = [(entry["rank"], entry["userId"]) for entry in page][first : first + size]
+    assert read_around(public, ladder, user, radius) == expected
+
+
+def test_tied_neighbours_share_the_rank_of_the_page(public: httpx.Client, ladder: str) -> None:
+    assert read_around(public, ladder, "u05", 1) == [(5, "u04"), (5, "u05"), (5, "u06")]
+    assert read_around(public, ladder, "u06", 0) == [(5, "u06")]
+
+
+def test_a_board_of_one_has_no_neighbours(public: httpx.Client, admin: httpx.Client) -> None:
+    make_board(admin, "lonely", step=1)
+    assert admin.post("/api/scores", json={"board": "lonely", "actionId": "step", "userId": "me"}).status_code == 200
+    assert read_around(public, "lonely", "me") == [(1, "me")]
+
+
+@pytest.fixture(scope="module")
+def oddities(admin: httpx.Client) -> str:
+    make_board(admin, "oddities", step=1)
+    return "oddities"
+
+
+@pytest.mark.usefixtures("oddities")
+@pytest.mark.parametrize("user", ODD_USERS)
+def test_odd_users_are_found_by_their_ids(public: httpx.Client, admin: httpx.Client, user: str) -> None:
+    assert admin.post("/api/scores", json={"board": "oddities", "actionId": "step", "userId": user}).status_code == 200
+    if user not in (".", ".."):  # clients take these out of paths
+        assert user in [found for _, found in read_around(public, "oddities", user, 50)]
+    answer = public.get(f"/api/leaderboard/users?board=oddities&ids=nobody,{quote(user, safe='')}")
+    entries = answer.json()["leaderboard"]
+    if "," not in user:  # it separates, however it is encoded
+        assert [entry["userId"] for entry in entries] == ["nobody", user]
+        assert [entry["score"] for entry in entries] == [None, 1]
+
+
+def test_users_come_in_the_order_asked_with_nulls_for_unscored_ones(public: httpx.Client, ladder: str) -> None:
+    ids = "u10,nobody,u00,u05,u00"
+    answer = public.get("/api/leaderboard/users", params={"board": ladder, "ids": ids})
+    assert answer.status_code == 200
+    assert answer.json() == public.get(f"/api/leaderboard/users?board={ladder}&ids={ids}").json()
+    assert set(answer.json()) == {"board", "window", "leaderboard", "total", "seq", "epoch"}
+    assert answer.json()["leaderboard"] == [
+        {"rank": 11, "userId": "u10", "displayName": None, "score": 1},
+        {"rank": None, "userId": "nobody", "displayName": None, "score": None},
+        {"rank": 1, "userId": "u00", "displayName": None, "score": 11},
+        {"rank": 5, "userId": "u05", "displayName": None, "score": 6},
+        {"rank": 1, "userId": "u00", "displayName": None, "score": 11},
+    ]
+    assert answer.json()["total"] == 11
+
+
+def test_a_hundred_users_are_told_and_no_more(public: httpx.Client, ladder: str) -> None:
+    ids = [f"u{number:02}" for number in range(101)]
+    answer = public.get("/api/leaderboard/users", params={"board": ladder, "ids": ",".join(ids[:100])})
+    assert [entry["userId"] for entry in answer.json()["leaderboard"]] == ids[:100]
+    check_problem(public.get("/api/leaderboard/users", params={"board": ladder, "ids": ",".join(ids)}), 422, "invalid")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/api/leaderboard/around/nobody?board=ladder", 404, "not_found"),
+        ("/api/leaderboard/around/u00?board=nowhere", 404, "not_found"),
+        ("/api/leaderboard/around/u00?board=ladder&radius=-1", 422, "invalid"),
+        ("/api/leaderboard/around/u00?board=ladder&radius=51", 422, "invalid"),
+        ("/api/leaderboard/around/u00?board=ladder&radius=x", 422, "invalid"),
+        ("/api/leaderboard/around/u00?board=ladder&window=day", 422, "invalid"),
+        ("/api/leaderboard/around/%00?board=ladder", 422, "invalid"),
+        ("/api/leaderboard/around/%ff?board=ladder", 422, "invalid"),
+        ("/api/leaderboard/users?board=ladder", 422, "invalid"),
+        ("/api/leaderboard/users?board=ladder&ids=", 422, "invalid"),
+        ("/api/leaderboard/users?board=ladder&ids=a,,b", 422, "invalid"),
+        ("/api/leaderboard/users?board=ladder&ids=a&ids=b", 422, "invalid"),
+        ("/api/leaderboard/users?board=ladder&ids=%20", 422, "invalid"),
+        ("/api/leaderboard/users?board=nowhere&ids=a", 404, "not_found"),
+    ],
+)
+@pytest.mark.usefixtures("ladder")
+def test_questions_for_places_that_can_not_be_answered(public: httpx.Client, path: str, status: int, code: str) -> None:
+    check_problem(public.get(path), status, code)
+
+
+@pytest.mark.usefixtures("ladder")
+def test_a_parameter_may_be_named_in_percent_encoding(public: httpx.Client) -> None:
+    answer = public.get("/api/leaderboard/users?board=ladder&%69ds=u00")
+    assert [entry["rank"] for entry in answer.json()["leaderboard"]] == [1]

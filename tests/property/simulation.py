@@ -405,7 +405,7 @@ class SimulatedRanks:
             if state.head is None or not state.is_whole:
                 return None
             position = state.head.position
-            return Aged(0, position, page=make_page(state.order(), position, offset, limit))
+            return Aged(0, position, len(state.order()), page=make_page(state.order(), position, offset, limit))
 
         return await self._call("read_page", read)
 
@@ -426,7 +426,7 @@ class SimulatedRanks:
                 else None
                 for user in users
             )
-            return Aged(0, position, standings=standings)
+            return Aged(0, position, len(state.order()), standings=standings)
 
         return await self._call("read_users", read)
 
