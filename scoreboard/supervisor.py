@@ -80,12 +80,21 @@ async def supervise(
             done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-        except* StartupError as failed:
-            raise failed.exceptions[0] from None
+        except ExceptionGroup as failed:
+            starts, others = failed.split(StartupError)
+            if starts is None or others is not None:
+                raise
+            raise _first(starts) from None
         finally:
             await end_tasks(running)
             await asyncio.gather(*(worker.end(config.drain_s + END_GRACE_S) for worker in workers))
             await end_tasks([flushing])
+
+
+def _first(group: BaseException) -> BaseException:
+    while isinstance(group, ExceptionGroup):
+        group = group.exceptions[0]
+    return group
 
 
 @contextmanager
