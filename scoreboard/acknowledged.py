@@ -97,8 +97,9 @@ class Acknowledged:
             self.note(board, position)
 
     def _read_others(self, board: str) -> tuple[tuple[int, int], ...]:
-        """The words of all rows. In our own may be what a process noted whose place this one has taken."""
-        found = [(number, word) for number, row in enumerate(self._rows) if (word := row.read(board))]
+        """The words of all rows; our own counts until we tell of the board: a predecessor may have told more of it."""
+        rows = ((n, row) for n, row in enumerate(self._rows) if row is not self._row or board not in self._own)
+        found = [(number, word) for number, row in rows if (word := row.read(board))]
         gone = self._gone.get(board)
         return tuple(other for other in found if gone is None or other not in gone)
 

@@ -93,6 +93,7 @@ def test_what_does_not_fit_counts_as_newer(monkeypatch: pytest.MonkeyPatch) -> N
     assert not other.is_met_by("board-3", Position("e1ab", 1))
     other.settle("board-3", other.needed("board-3"), Position("e1ab", 1))
     assert not other.is_met_by("board-3", Position("e1ab", 1))
+    assert one.is_met_by("board-3", Position("e1ab", 1))
     assert one.is_met_by("board-0", Position("e1ab", 1))
 
 
