@@ -131,17 +131,18 @@ class Server:
         A thousand tokens instead of one, so that the server's cache of verified tokens meets as many as in real life.
         One comes from the command line and must be accepted as well as the others.
         """
-        made = self.run("token", "--user", users[0])
-        if made.returncode != 0:
-            raise CommandFailed(f"scoreboard token exited with {made.returncode}: {made.stderr}")
+        first = self._sign("--user", users[0])
         secret = (self._data_dir / "jwt_secret").read_text(encoding="ascii").strip()
         expires = int(time.time()) + TOKEN_TTL_S
         signed = [(user, jwt.encode({"sub": user, "exp": expires}, secret, algorithm="HS256")) for user in users[1:]]
-        return [(users[0], made.stdout.strip()), *signed]
+        return [(users[0], first), *signed]
 
     def sign_trusted_token(self) -> str:
         """A token that may submit for anybody."""
-        made = self.run("token", "--user", "game", "--scope", "scores:any")
+        return self._sign("--user", "game", "--scope", "scores:any")
+
+    def _sign(self, *arguments: str) -> str:
+        made = self.run("token", *arguments)
         if made.returncode != 0:
             raise CommandFailed(f"scoreboard token exited with {made.returncode}: {made.stderr}")
         return made.stdout.strip()

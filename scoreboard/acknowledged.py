@@ -115,6 +115,7 @@ class _Row:
         self._used: int | None = None
 
     def note(self, board: str, position: Position) -> None:
+        """Raise the board's word to the position, or replace that of another epoch."""
         tag = _tag(board)
         slot = self._probe(tag)
         if self._words[self._tags + slot] == tag:

@@ -14,7 +14,7 @@ from scoreboard import __version__
 from scoreboard.app import token_claims
 from scoreboard.auth import SYMMETRIC, sign_token
 from scoreboard.config import PREFIX, SETTINGS, Config, load_config
-from scoreboard.errors import RanksUnavailable, ScoreboardError, StartupError
+from scoreboard.errors import EXIT_CANNOT_RUN, RanksUnavailable, ScoreboardError, StartupError
 from scoreboard.ledger import Ledger
 from scoreboard.logs import configure_logs
 from scoreboard.metrics import Metrics
@@ -26,7 +26,6 @@ from scoreboard.serve import open_stores, serve, signing_key
 from scoreboard.verify import Difference, verify
 
 EXIT_DIFFERENCES = 1
-EXIT_CANNOT_RUN = 2
 VERIFY_STATEMENT_TIMEOUT_S = 600.0
 """A slice ends at a user, so it holds all events of that one, and the number of totals is counted in one piece."""
 
@@ -48,10 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         configure_logs(config.log_level, config.log_format)
         status = options.run(config, options)
-    except StartupError as exc:
-        print(f"scoreboard: {exc}", file=sys.stderr)
-        sys.exit(EXIT_CANNOT_RUN)
-    except (ScoreboardError, RanksUnavailable) as exc:
+    except (StartupError, ScoreboardError, RanksUnavailable) as exc:
         print(f"scoreboard: {exc}", file=sys.stderr)
         sys.exit(EXIT_CANNOT_RUN)
     sys.exit(status)

@@ -23,6 +23,8 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 
 UNAVAILABLE_RETRY_AFTER_S = 1
+EXIT_CANNOT_RUN = 2
+"""The exit status of a command or worker that could not do its work."""
 
 
 class ScoreboardError(Exception):

@@ -137,7 +137,7 @@ class Pages:
         if total is None:
             await self._ledger.read_board(board)
             raise NotFound(f"user {user_id!r} has no score on board {board!r}")
-        (standing,) = (await self._reads.read_standings(board, [user_id])).users
+        standing = await self._reads.read_standing(board, user_id)
         if standing is None:
             raise NotFound(f"user {user_id!r} has no score on board {board!r}")
         return {

@@ -12,14 +12,14 @@ from scoreboard.acknowledged import Acknowledged, Needed
 from scoreboard.errors import RanksUnavailable, Unavailable
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
-from scoreboard.model import Page, Position, Standings
+from scoreboard.model import Page, Position, Standing, Standings
 from scoreboard.ranks import Aged, Ranks
 from scoreboard.repair import Repair
 
 SOFT_EXPIRY_S = 30
 HARD_EXPIRY_S = 300
 
-T = TypeVar("T", Page, Standings)
+T = TypeVar("T", Page, Standing, Standings)
 
 
 class Reads:
@@ -71,6 +71,20 @@ class Reads:
             lambda: self._ranks.read_around(board, user_id, radius),
             lambda aged: aged.page if aged.page is not None and aged.page.entries else None,
             lambda: self._ledger.read_around(board, user_id, radius),
+        )
+
+    async def read_standing(self, board: str, user_id: str) -> Standing | None:
+        """A user's place, or None when the user has no score, which the ledger has the last word on.
+
+        :raises NotFound: if there is no such board.
+        :raises Unavailable: if no store can tell.
+        """
+
+        async def ask_ledger() -> Standing | None:
+            return (await self._ledger.read_standings(board, [user_id])).users[0]
+
+        return await self._read(
+            board, lambda: self._ranks.read_users(board, [user_id]), lambda aged: aged.standings[0], ask_ledger
         )
 
     async def read_standings(self, board: str, users: Sequence[str]) -> Standings:

@@ -18,12 +18,11 @@ import uvloop
 
 from scoreboard.app import Backing, run_process, stop_on_signals
 from scoreboard.config import Config
-from scoreboard.errors import RanksUnavailable, ScoreboardError, StartupError
+from scoreboard.errors import EXIT_CANNOT_RUN, RanksUnavailable, ScoreboardError, StartupError
 from scoreboard.logs import configure_logs
 from scoreboard.siblings import Siblings
 
 READY = b"ready\n"
-EXIT_CANNOT_RUN = 2
 
 log = structlog.get_logger(__name__)
 

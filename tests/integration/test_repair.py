@@ -154,7 +154,17 @@ class TestReads:
         assert run(reads.read_page("global", offset=0, limit=10)).position.seq == 0
         acknowledged.note("global", run(ledger.read_heads({"global": []}))["global"][0].position)
         assert run(reads.read_page("global", offset=0, limit=10)).position.seq == 1
-        assert run(reads.read_standings("global", ["a"])).users[0].rank == 1
+        assert run(reads.read_standing("global", "a")).rank == 1
+
+    def test_whom_the_ranking_does_not_know_yet_is_looked_for_in_the_ledger(
+        self, run: Run, ledger: Ledger, ranks: Ranks, repair: Repair
+    ) -> None:
+        reads = Reads(ledger, ranks, repair, Metrics(), Acknowledged())
+        run(repair.heal("global"))
+        record(run, ledger, "a")
+        assert run(reads.read_standing("global", "a")).rank == 1
+        assert run(reads.read_around("global", "a", 1)).entries[0].rank == 1
+        assert run(reads.read_standing("global", "b")) is None
 
     def test_a_head_that_was_long_not_confirmed_is_not_trusted(
         self, run: Run, ledger: Ledger, ranks: Ranks, repair: Repair, stores: Stores
