@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from scoreboard.acknowledged import Acknowledged
+from scoreboard.administration import Administration
 from scoreboard.auth import Authenticator, sign_token
 from scoreboard.config import Config
 from scoreboard.errors import StartupError, Unavailable
@@ -82,6 +83,7 @@ class Parts:
             ),
             limiter=RateLimiter(ranks, config.rate),
             writer=self.writer,
+            administration=Administration(ledger, self.repair),
             pages=self.pages,
             feed=self.feed,
             pump=self.pump,

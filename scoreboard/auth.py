@@ -41,6 +41,16 @@ class Caller(msgspec.Struct, frozen=True):
         if "scores:any" not in self.scopes:
             raise Forbidden(f"the token of {self.user_id!r} lacks the scope 'scores:any'")
 
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the bearer is a server that may say what an action was worth."""
+        return "scores:any" in self.scopes
+
+    def may_erase(self, user_id: str) -> None:
+        """:raises Forbidden: if the token is neither of that user nor has ``admin``."""
+        if user_id != self.user_id and "admin" not in self.scopes:
+            raise Forbidden(f"the token of {self.user_id!r} may not erase {user_id!r}")
+
     def may_read_history_of(self, user_id: str) -> None:
         """:raises Forbidden: if the token is neither of that user nor has ``admin``."""
         if user_id != self.user_id and "admin" not in self.scopes:

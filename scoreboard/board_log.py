@@ -11,8 +11,8 @@ from time import monotonic
 from typing import Protocol
 
 from scoreboard import frames
-from scoreboard.frames import LEADERBOARD, SCORES, Message, Top
-from scoreboard.model import Page, Position
+from scoreboard.frames import LEADERBOARD, SCORES, Message, Told, Top
+from scoreboard.model import ALL, Page, Period, Position, Scored, Ties
 
 LOG_EVENTS_MAX = 10_000
 """Events that a board's log keeps; readers further behind are resumed from the ledger."""
@@ -52,15 +52,16 @@ class Reader:
 
 
 class Entry:
-    """One step of a board: the frames of its events, and the top ten after it. ``updates`` are encoded data by seq."""
+    """One step of a board: the frames of its events, and the top ten after it. ``begins``: a period began with it."""
 
-    __slots__ = ("_parts", "after", "bytes_before", "scores", "seq", "top", "top_changed", "total", "updates")
+    __slots__ = ("_parts", "after", "begins", "bytes_before", "scores", "seq", "told", "top", "top_changed", "total")
 
-    def __init__(self, epoch: str, after: int, seq: int, updates: Sequence[tuple[int, bytes]]) -> None:
+    def __init__(self, epoch: str, after: int, seq: int, told: Sequence[Told], *, begins: bool = False) -> None:
         self.after = after
         self.seq = seq
-        self.updates = updates
-        self.scores = encode_updates(epoch, updates)
+        self.told = told
+        self.begins = begins
+        self.scores = frames.encode_told(epoch, told)
         self.bytes_before = 0
         self.top: Top = ()
         self.top_changed = False
@@ -71,29 +72,27 @@ class Entry:
         """The frames of the events after a seq, and how many were folded away: encoded once for all who come back."""
         part = self._parts.get(seq)
         if part is None:
-            updates = [update for update in self.updates if update[0] > seq]
-            if sum(len(data) for _, data in updates) <= FOLD_BYTES:
-                part = encode_updates(epoch, updates), 0
+            told = [each for each in self.told if each[0] > seq]
+            if sum(len(data) for _, _, data in told) <= FOLD_BYTES:
+                part = frames.encode_told(epoch, told), 0
             else:
-                part = encode_folded(epoch, [data for _, data in updates], after=seq, through=self.seq)
+                part = encode_folded(epoch, told, after=seq, through=self.seq)
             if len(self._parts) < PARTS_MAX:
                 self._parts[seq] = part
         return part
 
 
-def encode_updates(epoch: str, updates: Sequence[tuple[int, bytes]]) -> bytes:
-    """A frame for each event."""
-    return b"".join(frames.encode_frame("score-updated", data, Position(epoch, seq)) for seq, data in updates)
-
-
-def encode_folded(epoch: str, updates: Sequence[bytes], *, after: int, through: int) -> tuple[bytes, int]:
+def encode_folded(epoch: str, told: Sequence[Told], *, after: int, through: int) -> tuple[bytes, int]:
     """A frame for each user, and how many events were folded away."""
-    kept = frames.fold_updates(frames.parse_update(data) for data in updates)
-    return frames.encode_step(epoch, kept, after=after, through=through), len(updates) - len(kept)
+    kept = frames.fold(told)
+    return frames.encode_step(epoch, kept, after=after, through=through), len(told) - len(kept)
 
 
 class BoardLog:
-    """One board's log and readers. ``pages`` holds encoded answers that are right as long as ``seq`` stands."""
+    """The log and readers of one window of a board.
+
+    ``pages`` holds encoded answers that are right as long as ``seq`` stands; ``period`` is None in window ``all``.
+    """
 
     def __init__(self, board: str, page: Page) -> None:
         self.board = board
@@ -110,9 +109,16 @@ class BoardLog:
         self.epoch = page.position.epoch
         self.seq = page.position.seq
         self.total = page.total
-        self.top: Top = tuple((entry.user_id, entry.score) for entry in page.entries)
+        self.ties: Ties = page.ties
+        self.period: Period | None = page.period
+        self.top = top_of(page)
         self._snapshot: bytes | None = None
         self.pages.clear()
+
+    @property
+    def window(self) -> str:
+        """The window that is followed."""
+        return self.period.window if self.period is not None else ALL
 
     @property
     def position(self) -> Position:
@@ -133,23 +139,51 @@ class BoardLog:
     def snapshot(self) -> bytes:
         """The ``leaderboard`` frame of now, encoded once."""
         if self._snapshot is None:
-            self._snapshot = frames.encode_leaderboard(self.board, self.top, self.total, self.position)
+            self._snapshot = self._encode_board(self.top, self.total, self.seq)
         return self._snapshot
 
     def beginning(self, kinds: int) -> bytes:
         """What a reader without a position starts from: the snapshot, or the bare position if it wants no snapshot."""
         return self.snapshot if kinds & LEADERBOARD else frames.encode_position(self.position)
 
+    def _encode_board(self, top: Top, total: int, seq: int) -> bytes:
+        return frames.encode_leaderboard(self.board, top, total, Position(self.epoch, seq), self.ties, self.period)
+
     def accept(self, message: Message) -> bool:
         """Take a published message in; False when one before it is missing or its history is another."""
         if message.epoch != self.epoch or message.first > self.seq + 1:
             return False
-        if message.seq > self.seq:
-            skipped = self.seq + 1 - message.first
-            fresh = [(self.seq + 1 + i, bytes(raw)) for i, raw in enumerate(message.events[skipped:])]
-            entry = Entry(self.epoch, self.seq, message.seq, fresh)
-            self.append(entry, frames.parse_top(message.top), message.total)
+        window = self.window
+        part = message.windows.get(window)
+        if self.period is not None and part is not None:
+            if part.period < self.period.first_day:
+                part = None
+            elif part.period > self.period.first_day:
+                self.turn(Period(window, part.period, part.ends), max(self.seq, message.first - 1))
+        if message.seq <= self.seq:
+            return True
+        told = frames.tell(message, window)
+        top, total = self.top, self.total
+        if window == ALL:
+            top, total = frames.parse_top(message.top, message.names), message.total
+        elif part is not None:
+            top, total = frames.parse_top(part.top, message.names), part.total
+        if told is None:  # somebody was erased: whatever names that user must not be sent any more
+            self._begin("erased")
+            self.seq, self.total, self.top, self._snapshot = message.seq, total, top, None
+            self.pages.clear()
+        else:
+            fresh = [each for each in told if each[0] > self.seq]
+            self.append(Entry(self.epoch, self.seq, message.seq, fresh), top, total)
         return True
+
+    def turn(self, period: Period, seq: int) -> None:
+        """Begin a new period after a seq: what was before it is void, and readers get an empty snapshot."""
+        self._start = self.end
+        self._entries.clear()
+        self.period = period
+        self.seq, self.top, self.total = seq, (), 0
+        self.append(Entry(self.epoch, seq, seq, (), begins=True), (), 0)
 
     def append(self, entry: Entry, top: Top, total: int) -> None:
         """Add a step to the log and drop the oldest beyond LOG_EVENTS_MAX."""
@@ -168,14 +202,14 @@ class BoardLog:
             del self._entries[:dropped]
             self._start += dropped
 
-    def prepend(self, epoch: str, after: int, through: int, updates: Sequence[tuple[int, bytes]]) -> None:
+    def prepend(self, epoch: str, after: int, through: int, told: Sequence[Told]) -> None:
         """Put the events in (after, through] before the log's first, if it still begins there.
 
         Whether the top ten changed in them is not known, so it is sent to whoever missed one.
         """
-        if epoch != self.epoch or through != self.start_seq or not updates:
+        if epoch != self.epoch or through != self.start_seq or self._begins:
             return
-        entry = Entry(epoch, after, through, updates)
+        entry = Entry(epoch, after, through, told)
         first_bytes = self._entries[0].bytes_before if self._entries else self._bytes
         entry.bytes_before = first_bytes - len(entry.scores)
         entry.top, entry.total, entry.top_changed = self.top, self.total, True
@@ -184,16 +218,30 @@ class BoardLog:
 
     def restart(self, page: Page, reason: str) -> None:
         """Begin another log; every reader gets a reset and a snapshot at its next visit."""
+        self._begin(reason)
+        self._show(page)
+
+    def _begin(self, reason: str) -> None:
         self._start = self.end
         self._entries.clear()
-        self._show(page)
         for reader in self.readers:
             reader.reset = reason
+
+    @property
+    def _begins(self) -> bool:
+        """Whether the log reaches back to where its period began: who is further behind needs nothing from before."""
+        return bool(self._entries) and self._entries[0].begins
+
+    def reaches(self, seq: int) -> bool:
+        """Whether a reader who knows everything up to a seq finds here all that it needs."""
+        return seq <= self.seq and (seq >= self.start_seq or self._begins)
 
     def encode_from(self, index: int, kinds: int) -> tuple[bytes, int] | None:
         """What a reader at an absolute index is due, and how many events were folded away; None if it is lost."""
         if index < self._start:
-            return None
+            if not self._begins:
+                return None
+            index = self._start
         due = self._entries[index - self._start :]
         if not due:
             return b"", 0
@@ -201,8 +249,10 @@ class BoardLog:
 
     def encode_since(self, seq: int, kinds: int) -> tuple[bytes, int] | None:
         """What a reader that knows everything up to a seq is due; None if the log does not reach back that far."""
-        if seq < self.start_seq:
+        if not self.reaches(seq):
             return None
+        if self._begins and seq <= self._entries[0].seq:
+            return self._encode(self._entries, seq, kinds)  # it may have known that seq before the period began
         due = self._entries[bisect_right(self._entries, seq, key=attrgetter("seq")) :]
         if not due:
             return b"", 0
@@ -217,18 +267,27 @@ class BoardLog:
         return scores + self._encode_top(due, kinds), folded
 
     def _encode(self, due: Sequence[Entry], after: int, kinds: int) -> tuple[bytes, int]:
+        beginning = b""
+        if due[0].begins:
+            beginning = self._encode_board((), 0, due[0].seq) if kinds & LEADERBOARD else b""
+            after = due[0].seq
         scores, folded = self._encode_scores(due, after) if kinds & SCORES else (b"", 0)
-        return scores + self._encode_top(due, kinds), folded
+        return beginning + scores + self._encode_top(due, kinds), folded
 
     def _encode_scores(self, due: Sequence[Entry], after: int) -> tuple[bytes, int]:
         last = due[-1]
         if last.bytes_before + len(last.scores) - due[0].bytes_before <= FOLD_BYTES:
             return b"".join(entry.scores for entry in due), 0
-        updates = [data for entry in due for _, data in entry.updates]
-        return encode_folded(self.epoch, updates, after=after, through=last.seq)
+        told = [each for entry in due for each in entry.told]
+        return encode_folded(self.epoch, told, after=after, through=last.seq)
 
     def _encode_top(self, due: Sequence[Entry], kinds: int) -> bytes:
         if not kinds & LEADERBOARD or not any(entry.top_changed for entry in due):
             return b""
         last = due[-1]
-        return frames.encode_leaderboard(self.board, last.top, last.total, Position(self.epoch, last.seq))
+        return self._encode_board(last.top, last.total, last.seq)
+
+
+def top_of(page: Page) -> Top:
+    """The entries of a page without what only their places say."""
+    return tuple(Scored(entry.user_id, entry.score, entry.name) for entry in page.entries)

@@ -17,6 +17,7 @@ import msgspec
 
 Rows = Literal["one", "maybe", "many", "none"]
 
+SHARED_SCRIPT = "shared"
 _PARAM = re.compile(r"\$(\d+) (\w+) (\w+(?:\[\])?)")
 _COLUMN = re.compile(r"(\w+) (\w+(?:\[\])?)")
 
@@ -62,11 +63,13 @@ def load_queries() -> dict[str, Query]:
 
 
 def load_scripts() -> dict[str, Script]:
-    """Every script under ``scoreboard/lua``, by name.
+    """Every script under ``scoreboard/lua``, by name, with what they share before it.
 
     :raises ContractError: if a header and its body differ.
     """
-    return {name: parse_script(name, text) for name, text in _read(files("scoreboard") / "lua", ".lua")}
+    texts = dict(_read(files("scoreboard") / "lua", ".lua"))
+    shared = texts.pop(SHARED_SCRIPT)
+    return {name: parse_script(name, text, shared) for name, text in texts.items()}
 
 
 def load_migrations() -> list[Migration]:
@@ -105,9 +108,10 @@ def parse_query(name: str, text: str) -> Query:
     return Query(name, text, tuple(kind for _, kind in declared), rows, columns)
 
 
-def parse_script(name: str, text: str) -> Script:
+def parse_script(name: str, text: str, shared: str = "") -> Script:
     """Parse a script's header and check it.
 
+    :param shared: functions that the script uses.
     :raises ContractError: if the keys or arguments of header and body differ, or Returns is missing.
     """
     header, body = _split(text, "--")
@@ -115,8 +119,8 @@ def parse_script(name: str, text: str) -> Script:
         raise ContractError(f"{name}.lua: the header says nothing of what it Returns")
     for table in ("KEYS", "ARGV"):
         declared = set(re.findall(rf"{table}\[(\w+)", header))
-        used = set(re.findall(rf"{table}\[(\w+)", body))
-        if not used <= declared and "i" not in used:
+        used = {index for index in re.findall(rf"{table}\[(\w+)", body) if index.isdigit()}
+        if not used <= declared:
             raise ContractError(f"{name}.lua: {table} {sorted(used - declared)} not in the header")
         if table in body and not declared:
             raise ContractError(f"{name}.lua: the header lists no {table}")
@@ -125,6 +129,7 @@ def parse_script(name: str, text: str) -> Script:
             raise ContractError(f"{name}.lua: {table} of the header are {sorted(declared)}")
     keys = set(re.findall(r"KEYS\[(\w+)", header))
     count = None if "i" in keys else len(keys)
+    text = shared + text
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), count)
 
 

@@ -6,22 +6,23 @@ to every reader by a reset and a snapshot. Never a silent gap.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from time import monotonic
+from collections.abc import Callable
+from time import monotonic, time
 
 import msgspec
 import structlog
 
 from scoreboard import frames
-from scoreboard.board_log import LOG_EVENTS_MAX, BoardLog, Entry
-from scoreboard.errors import NotFound, RanksUnavailable, Unavailable
-from scoreboard.frames import Message, Update
+from scoreboard.board_log import LOG_EVENTS_MAX, BoardLog, Entry, top_of
+from scoreboard.errors import Invalid, NotFound, RanksUnavailable, Unavailable
+from scoreboard.frames import Message, Told
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
-from scoreboard.model import TOP_SIZE, Head, Page, Position, RankChange
+from scoreboard.model import ALL, TOP_SIZE, WINDOWS, Event, Head, Page, Period, Position, RankChange
 from scoreboard.pump import Pump
-from scoreboard.ranks import Ranks, Subscription
+from scoreboard.ranks import PeriodOver, Ranks
 from scoreboard.reads import Reads
+from scoreboard.subscription import Subscription
 
 RESUME_EVENTS_MAX = 1_000
 """How far a log is continued from the ledger; readers further behind are reset."""
@@ -29,6 +30,10 @@ WATCH_S = 1.0
 BOARD_IDLE_S = 60.0
 """A board is followed for this long after it was last read or streamed."""
 
+BREAKS = {"settings": "settings", "erase": "erased"}
+"""Kinds of events after which nothing that readers know can be relied on, and how they are told."""
+Key = tuple[str, str]
+"""A board and a window."""
 Beginning = tuple[BoardLog, Callable[[], bytes]]
 """Where a stream begins: its log, and a function that gives its first bytes at the moment of joining."""
 
@@ -53,59 +58,63 @@ class Feed:
         self._pump = pump
         self._metrics = metrics
         self._on_seen = on_seen
-        self._boards: dict[str, BoardLog] = {}
-        self._opening: dict[str, asyncio.Task[BoardLog]] = {}
-        self._early: dict[str, list[Message]] = {}
-        self._reaching_back: dict[str, asyncio.Task[None]] = {}
-        self._refreshing: dict[str, asyncio.Task[None]] = {}
-        self._wanted: set[str] = set()
+        self._logs: dict[Key, BoardLog] = {}
+        self._opening: dict[Key, asyncio.Task[BoardLog]] = {}
+        self._early: dict[Key, list[Message]] = {}
+        self._reaching_back: dict[Key, asyncio.Task[None]] = {}
+        self._refreshing: dict[Key, asyncio.Task[None]] = {}
+        self._wanted: set[Key] = set()
         self.subscription: Subscription = ranks.subscription(self._on_message, self._on_connect)
 
     # -- following boards
 
-    def get(self, board: str) -> BoardLog | None:
-        """The board's feed if it is open and right: not stale, and its subscription proven."""
-        feed = self._boards.get(board)
-        if feed is None or feed.stale or not self.subscription.proven:
+    def get(self, board: str, window: str = ALL) -> BoardLog | None:
+        """The window's log if it is open and right: not stale, its subscription proven, its period not over."""
+        log = self._logs.get((board, window))
+        if log is None or log.stale or not self.subscription.proven:
             return None
-        feed.used_at = monotonic()
-        return feed
+        if log.period is not None and log.period.ends_ms <= time() * 1_000:
+            return None
+        log.used_at = monotonic()
+        return log
 
-    async def open(self, board: str) -> BoardLog:
-        """Follow a board.
+    async def open(self, board: str, window: str = ALL) -> BoardLog:
+        """Follow a window of a board.
 
-        :raises NotFound: if there is no such board.
+        :raises NotFound, Invalid: if there is no such board, or it has no such window.
         :raises Unavailable: if neither store answers.
         """
-        feed = self._boards.get(board)
-        if feed is None:
-            task = self._opening.get(board)
+        key = (board, window)
+        log = self._logs.get(key)
+        if log is None:
+            task = self._opening.get(key)
             if task is None:
-                task = self._opening[board] = asyncio.create_task(self._open(board), name=f"open-feed:{board}")
-                task.add_done_callback(lambda _: self._opening.pop(board, None))
-            feed = await asyncio.shield(task)
-        feed.used_at = monotonic()
-        return feed
+                task = self._opening[key] = asyncio.create_task(self._open(key), name=f"open-feed:{board}:{window}")
+                task.add_done_callback(lambda _: self._opening.pop(key, None))
+            log = await asyncio.shield(task)
+        log.used_at = monotonic()
+        return log
 
-    async def _open(self, board: str) -> BoardLog:
-        self._early[board] = []
+    async def _open(self, key: Key) -> BoardLog:
+        board, window = key
+        self._early[key] = []
         stale = False
         try:
             try:
                 await self.subscription.subscribe(board)
             except RanksUnavailable:
                 stale = True  # the reconnect subscribes again and refreshes
-            feed = BoardLog(board, await self._reads.read_page(board, offset=0, limit=TOP_SIZE))
-        except NotFound:
-            await self._unsubscribe(board)
+            followed = BoardLog(board, await self._reads.read_page(board, window, limit=TOP_SIZE))
+        except (NotFound, Invalid):
+            await self._leave(board)
             raise
         finally:
-            early = self._early.pop(board)
-        feed.stale = stale or not all(feed.accept(message) for message in early)
-        self._boards[board] = feed
-        if feed.stale and not stale:
-            self.refresh(board)
-        return feed
+            early = self._early.pop(key)
+        followed.stale = stale or not all(followed.accept(message) for message in early)
+        self._logs[key] = followed
+        if followed.stale and not stale:
+            self._refresh_log(key)
+        return followed
 
     def _on_message(self, board: str, data: bytes) -> None:
         try:
@@ -114,167 +123,200 @@ class Feed:
             log.error("message_not_understood", board=board, head=data[:200])
             self.refresh(board)
             return
-        feed = self._boards.get(board)
-        if feed is not None:
-            if feed.accept(message):
-                self._on_seen(board, Head(message.epoch, message.seq, message.at))
-                self._pump.mark(feed)
-            else:
-                self.refresh(board)
-        elif board in self._early and len(self._early[board]) < LOG_EVENTS_MAX:
-            self._early[board].append(message)
+        for window in WINDOWS:
+            key = (board, window)
+            followed = self._logs.get(key)
+            if followed is not None:
+                if followed.accept(message):
+                    self._on_seen(board, Head(message.epoch, message.seq, message.at))
+                    self._pump.mark(followed)
+                else:
+                    self._refresh_log(key)
+            elif key in self._early and len(self._early[key]) < LOG_EVENTS_MAX:
+                self._early[key].append(message)
 
     def _on_connect(self) -> None:
-        for board in self._boards:
-            self.refresh(board)
+        for key in self._logs:
+            self._refresh_log(key)
 
     def refresh(self, board: str) -> None:
-        """Make the board's log reach the ranking again, in the background."""
-        feed = self._boards.get(board)
-        if feed is None:
-            return
-        feed.stale = True
-        self._wanted.add(board)
-        if board not in self._refreshing:
-            task = asyncio.create_task(self._refresh(feed), name=f"refresh-feed:{board}")
-            self._refreshing[board] = task
-            task.add_done_callback(lambda _: self._refreshing.pop(board, None))
+        """Make the board's logs reach the ranking again, in the background."""
+        for window in WINDOWS:
+            self._refresh_log((board, window))
 
-    async def _refresh(self, feed: BoardLog) -> None:
+    def _refresh_log(self, key: Key) -> None:
+        followed = self._logs.get(key)
+        if followed is None:
+            return
+        followed.stale = True
+        self._wanted.add(key)
+        if key not in self._refreshing:
+            task = asyncio.create_task(self._refresh(key, followed), name=f"refresh-feed:{key[0]}:{key[1]}")
+            self._refreshing[key] = task
+            task.add_done_callback(lambda _: self._refreshing.pop(key, None))
+
+    async def _refresh(self, key: Key, followed: BoardLog) -> None:
+        board, window = key
         try:
             # Whoever asks while this is under way may know of something newer than the page that was read.
-            while feed.board in self._wanted:
-                self._wanted.discard(feed.board)
-                page = await self._reads.read_page(feed.board, offset=0, limit=TOP_SIZE)
-                if page.position.epoch != feed.epoch:
-                    feed.restart(page, "epoch")
-                elif page.position.seq > feed.seq and not await self._fill_gap(feed, page):
-                    feed.restart(page, "too_far_behind")
-            feed.stale = False
-            self._pump.mark(feed)
+            while key in self._wanted:
+                self._wanted.discard(key)
+                page = await self._reads.read_page(board, window, limit=TOP_SIZE)
+                if page.position.epoch != followed.epoch:
+                    followed.restart(page, "epoch")
+                elif (reason := await self._fill_gap(followed, page)) is not None:
+                    followed.restart(page, reason)
+            followed.stale = False
+            self._pump.mark(followed)
+        except Invalid:
+            followed.restart(Page(followed.position, 0, (), False, followed.ties, followed.period), "window")
+            self._pump.mark(followed)  # the board does not have the window any more: an empty one from now on
         except (Unavailable, RanksUnavailable, NotFound):
             pass  # stays stale; the sweep tries again
         except Exception:  # a bug here must not silence the board for good
-            log.exception("refresh_failed", board=feed.board)
+            log.exception("refresh_failed", board=board)
 
-    async def _fill_gap(self, feed: BoardLog, page: Page) -> bool:
-        """Append what the ledger has between the log and a page as one step; False if it is too much."""
-        updates = await self._read_updates(feed.board, feed.seq, page.position.seq)
-        if updates is None:
-            return False
-        missed = [update for update in updates if update.seq > feed.seq]
-        if missed:  # messages may have closed the gap meanwhile
-            entry = Entry(feed.epoch, feed.seq, page.position.seq, _encode_updates(missed))
-            feed.append(entry, tuple((e.user_id, e.score) for e in page.entries), page.total)
-        return True
+    async def _fill_gap(self, followed: BoardLog, page: Page) -> str | None:
+        """Append what the ledger has between the log and a page as one step; or why that can't be done."""
+        if page.position.seq <= followed.seq and not _is_later(page, followed):
+            return None
+        told = await self._read_told(followed.board, followed.window, page, after=followed.seq)
+        if isinstance(told, str):
+            return told
+        if page.period is not None and _is_later(page, followed):
+            # Of a period that is over nobody needs to know any more.
+            begun_at = told[0][0] - 1 if told else page.position.seq
+            followed.turn(page.period, max(begun_at, followed.seq))
+        missed = [each for each in told if each[0] > followed.seq]
+        if page.position.seq > followed.seq:  # messages may have closed the gap meanwhile
+            entry = Entry(followed.epoch, followed.seq, page.position.seq, missed)
+            followed.append(entry, top_of(page), page.total)
+        return None
 
-    async def _read_updates(self, board: str, after: int, through: int) -> list[Update] | None:
-        """The events in (after, through]; None if they are more than RESUME_EVENTS_MAX.
+    async def _read_told(self, board: str, window: str, page: Page, *, after: int) -> list[Told] | str:
+        """What is to be told of the events between a seq and a page, of those in the page's period.
 
+        Or why readers have to begin anew: these are more than RESUME_EVENTS_MAX, or in between the board was set up
+        otherwise, or a user erased.
         What the rank was right after each is forgotten: both ranks are that of now, as of a player who did not move,
         but for a first score, which has none before. Without a ranking both are None.
         """
+        through = page.position.seq
         if through - after > RESUME_EVENTS_MAX:
-            return None
+            return "too_far_behind"
+        if through <= after:
+            return []
         events = await self._ledger.read_events(board, after=after, limit=through - after)
+        for event in events:
+            if event.kind in BREAKS:
+                return BREAKS[event.kind]
+        if page.period is not None:
+            events = [event for event in events if _is_in(event, page.period)]
         users = list({event.user_id for event in events})
         ranks: dict[str, int] = {}
         try:
-            aged = await self._ranks.read_users(board, users) if users else None
-        except RanksUnavailable:
+            aged = await self._ranks.read_users(board, users, window) if users else None
+        except (RanksUnavailable, PeriodOver):
             aged = None
-        if aged is not None:
-            ranks = {u: s.rank for u, s in zip(users, aged.standings, strict=True) if s is not None}
+        if aged is not None and aged.standings is not None:
+            ranks = {u: s.rank for u, s in zip(users, aged.standings.users, strict=True) if s is not None}
         scored = set(await self._ledger.read_scores_at(board, users, after)) if ranks else set()
-        updates = []
+        told = []
         for event in events:
             rank = ranks.get(event.user_id)
             change = RankChange(rank, rank if event.user_id in scored else None) if rank is not None else None
-            updates.append(frames.make_update(event, change))
+            frame = frames.tell_event(event, window, change)
+            if frame is not None:
+                told.append(frame)
             scored.add(event.user_id)
-        return updates
+        return told
 
     # -- where a stream begins
 
-    async def begin(self, board: str, kinds: int, last: str | None) -> Beginning:
-        """Prepare a stream: the feed, and a function that gives its first bytes at the moment of joining.
+    async def begin(self, board: str, kinds: int, last: str | None, window: str = ALL) -> Beginning:
+        """Prepare a stream: the log, and a function that gives its first bytes at the moment of joining.
 
         The function is for ``Pump.join``, which calls it and registers the reader in one step of the event loop, so
         that no event falls between.
 
         :param last: the reader's Last-Event-ID, or None for a fresh one.
         """
-        feed = await self.open(board)
-        begun = self.begin_now(board, kinds, last)
+        followed = await self.open(board, window)
+        if followed.period is not None and self.get(board, window) is None:
+            await self._look_again(followed)  # its period may be over
+        begun = self.begin_now(board, kinds, last, window)
         if begun is not None:
             return begun
         position = parse_position(last or "")
         if position is None:
-            return feed, self._reset(feed, "malformed", kinds)
-        if position.epoch != feed.epoch or position.seq > feed.seq:
-            await self._look_ahead(feed)
-        if position.epoch != feed.epoch:
-            return feed, self._reset(feed, "epoch", kinds)
-        if position.seq > feed.seq:
-            return feed, self._reset(feed, "future", kinds)
+            return followed, self._reset(followed, "malformed", kinds)
+        if position.epoch != followed.epoch or position.seq > followed.seq:
+            await self._look_again(followed)
+        if position.epoch != followed.epoch:
+            return followed, self._reset(followed, "epoch", kinds)
+        if position.seq > followed.seq:
+            return followed, self._reset(followed, "future", kinds)
         start = "resumed"
-        if position.seq < feed.start_seq:
+        if not followed.reaches(position.seq):
             start = "replayed"
-            await self._reach_back(feed)
-            if position.seq < feed.start_seq:
-                return feed, self._reset(feed, "too_far_behind", kinds)
+            await self._reach_back(followed)
+            if not followed.reaches(position.seq):
+                return followed, self._reset(followed, "too_far_behind", kinds)
         self._metrics.streams_opened.labels(start).inc()
-        return feed, lambda: self._since(feed, position.seq, kinds)
+        return followed, lambda: self._since(followed, position.seq, kinds)
 
-    def begin_now(self, board: str, kinds: int, last: str | None) -> Beginning | None:
+    def begin_now(self, board: str, kinds: int, last: str | None, window: str = ALL) -> Beginning | None:
         """As :meth:`begin`, if the log that is open already has all that the reader needs; else None."""
-        feed = self._boards.get(board)
-        if feed is None:
+        followed = self._logs.get((board, window))
+        if followed is None:
             return None
-        feed.used_at = monotonic()
+        followed.used_at = monotonic()
         if last is None:
             self._metrics.streams_opened.labels("fresh").inc()
-            return feed, lambda: feed.beginning(kinds)
+            return followed, lambda: followed.beginning(kinds)
         position = parse_position(last)
-        if position is None or position.epoch != feed.epoch or not feed.start_seq <= position.seq <= feed.seq:
+        if position is None or position.epoch != followed.epoch or not followed.reaches(position.seq):
             return None
         self._metrics.streams_opened.labels("resumed").inc()
-        return feed, lambda: self._since(feed, position.seq, kinds)
+        return followed, lambda: self._since(followed, position.seq, kinds)
 
-    def _reset(self, feed: BoardLog, reason: str, kinds: int) -> Callable[[], bytes]:
+    def _reset(self, followed: BoardLog, reason: str, kinds: int) -> Callable[[], bytes]:
         self._metrics.streams_opened.labels("reset").inc()
-        return lambda: frames.encode_reset(reason) + feed.beginning(kinds)
+        return lambda: frames.encode_reset(reason) + followed.beginning(kinds)
 
-    def _since(self, feed: BoardLog, seq: int, kinds: int) -> bytes:
-        due = feed.encode_since(seq, kinds)
+    def _since(self, followed: BoardLog, seq: int, kinds: int) -> bytes:
+        due = followed.encode_since(seq, kinds)
         if due is None:  # the log moved on or restarted since begin
-            return frames.encode_reset("too_far_behind") + feed.beginning(kinds)
+            return frames.encode_reset("too_far_behind") + followed.beginning(kinds)
         return due[0]
 
-    async def _look_ahead(self, feed: BoardLog) -> None:
+    async def _look_again(self, followed: BoardLog) -> None:
         """A reader knows more than this server's log: another server was quicker, or it is lost. Look once."""
-        self.refresh(feed.board)
-        task = self._refreshing.get(feed.board)
+        key = (followed.board, followed.window)
+        self._refresh_log(key)
+        task = self._refreshing.get(key)
         if task is not None:
             await asyncio.wait([task])
 
-    async def _reach_back(self, feed: BoardLog) -> None:
+    async def _reach_back(self, followed: BoardLog) -> None:
         """Continue the log backwards to RESUME_EVENTS_MAX: once, for all readers that come back at the same time."""
-        task = self._reaching_back.get(feed.board)
+        key = (followed.board, followed.window)
+        task = self._reaching_back.get(key)
         if task is None:
-            task = asyncio.create_task(self._read_back(feed), name=f"reach-back:{feed.board}")
-            self._reaching_back[feed.board] = task
-            task.add_done_callback(lambda _: self._reaching_back.pop(feed.board, None))
+            task = asyncio.create_task(self._read_back(followed), name=f"reach-back:{key[0]}:{key[1]}")
+            self._reaching_back[key] = task
+            task.add_done_callback(lambda _: self._reaching_back.pop(key, None))
         await asyncio.shield(task)
 
-    async def _read_back(self, feed: BoardLog) -> None:
-        epoch, after, through = feed.epoch, max(0, feed.seq - RESUME_EVENTS_MAX), feed.start_seq
+    async def _read_back(self, followed: BoardLog) -> None:
+        epoch, after, through = followed.epoch, max(0, followed.seq - RESUME_EVENTS_MAX), followed.start_seq
         if after >= through:
             return
         self._metrics.reached_back.inc()
-        updates = await self._read_updates(feed.board, after, through)
-        if updates is not None and len(updates) == through - after:
-            feed.prepend(epoch, after, through, _encode_updates(updates))
+        page = Page(Position(epoch, through), 0, (), False, followed.ties, followed.period)
+        told = await self._read_told(followed.board, followed.window, page, after=after)
+        if not isinstance(told, str):
+            followed.prepend(epoch, after, through, told)
 
     # -- housekeeping
 
@@ -282,26 +324,34 @@ class Feed:
         """Look again at boards that hear nothing, and stop following idle ones, until cancelled."""
         while True:
             await asyncio.sleep(WATCH_S)
-            for feed in list(self._boards.values()):
+            for key, followed in list(self._logs.items()):
                 # While nothing is published to us, readers are kept up to date by looking every second.
-                if feed.stale or (feed.readers and not self.subscription.proven):
-                    self.refresh(feed.board)
-                if not feed.readers and monotonic() - feed.used_at > BOARD_IDLE_S:
-                    await self._close(feed)
+                is_over = followed.period is not None and followed.period.ends_ms <= time() * 1_000
+                if followed.stale or (followed.readers and (is_over or not self.subscription.proven)):
+                    self._refresh_log(key)
+                if not followed.readers and monotonic() - followed.used_at > BOARD_IDLE_S:
+                    del self._logs[key]
+                    await self._leave(followed.board)
 
-    async def _close(self, feed: BoardLog) -> None:
-        del self._boards[feed.board]
-        await self._unsubscribe(feed.board)
-
-    async def _unsubscribe(self, board: str) -> None:
+    async def _leave(self, board: str) -> None:
+        """Stop listening to a board, unless another window of it is followed."""
+        if any((board, window) in self._logs or (board, window) in self._opening for window in WINDOWS):
+            return
         try:
             await self.subscription.unsubscribe(board)
         except RanksUnavailable:
             pass  # the next connection will not ask for it
 
 
-def _encode_updates(updates: Iterable[Update]) -> list[tuple[int, bytes]]:
-    return [(update.seq, frames.encode_update(update)) for update in updates]
+def _is_later(page: Page, followed: BoardLog) -> bool:
+    """Whether a page is of a later period than a log."""
+    if page.period is None or followed.period is None:
+        return False
+    return page.period.first_day > followed.period.first_day
+
+
+def _is_in(event: Event, period: Period) -> bool:
+    return any(period.window == each.window and period.first_day == each.first_day for each in event.periods)
 
 
 def parse_position(text: str) -> Position | None:

@@ -6,9 +6,9 @@ unaccepted. So the connections of clients are bounded well below the limit.
 
 import resource
 
+from scoreboard.database import POOLS_MAX
 from scoreboard.errors import StartupError
 from scoreboard.http.protocol import REFUSALS_MAX
-from scoreboard.ledger import POOLS_MAX
 from scoreboard.ranks import CONNECTIONS_MAX
 
 OTHER_FILES_MAX = 64

@@ -1,152 +1,55 @@
-"""PostgreSQL: one method per file in ``sql/queries``, and the one place that knows its errors.
+"""The ledger in PostgreSQL: what is appended to it, and what is read of it; boards, actions and users beside it.
 
-Three pools: submissions never wait behind reads, nor repair behind either. Every acquire and every statement has a
-deadline, here and in the server: what this process can't end any more, because it was killed or cut off, ends there
-and lets its locks go. A cancelled or timed-out commit is *unknown*, not rolled back, so its caller gets Unavailable
-and repair finds what did commit.
+One method for each file in ``sql/queries``.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import msgspec
+import orjson
 
-from scoreboard.contracts import Query, load_queries
-from scoreboard.errors import NotFound, ScoreboardError, Unavailable
+from scoreboard.errors import Invalid, NotFound
 from scoreboard.model import (
     BOARDS_LISTED_MAX,
     Action,
     Board,
-    Entry,
     Event,
     Head,
-    Page,
-    Position,
     Ruling,
-    Standing,
-    Standings,
     Submission,
+    User,
     format_time,
-    rank_shared,
-    slice_around,
+    parse_periods,
 )
-from scoreboard.tasks import read_ahead
+from scoreboard.totals import Totals
 
-WRITE_POOL_MAX = 4
-READ_POOL_MAX = 8
-REPAIR_POOL_MAX = 3
-POOLS_MAX = WRITE_POOL_MAX + READ_POOL_MAX + REPAIR_POOL_MAX
-"""Connections of one process."""
-ACQUIRE_TIMEOUT_S = 1.0
-STATEMENT_TIMEOUT_S = 5.0
-SERVER_GRACE_S = 1.0
-"""The server ends a statement this long after we gave it up, if our cancel request did not reach it."""
-IDLE_TRANSACTION_S = 60
-TRANSACTION_S = 8
-"""A submission whose transaction the server still holds open after so long was cut off in the middle of its message.
-PostgreSQL 17 and newer end it; older ones notice a lost peer after KEEPALIVE_S, and a silent one not at all."""
-KEEPALIVE_S = 5
-CURSOR_ROWS = 2_000
-"""Rows of one slice of a stream: what becomes of them may hold the event loop for some 5 ms."""
-
-# SQLSTATE classes and codes that mean "not now": connection, resources, operator intervention, system error;
-# a read-only standby, a transaction ended for being idle, a lock that was not to be had.
-_UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
-_UNAVAILABLE_CODES = ("25006", "25P03", "55P03")
-# Undone because of another transaction: serialization failure, deadlock. Or by a timeout of the server's: we give up
-# before each of them, so one that we hear of came early. PostgreSQL measures them by the wall clock, and an hour
-# forward ends every statement under way.
-_ROLLED_BACK_CODES = ("40001", "40P01", "57014", "25P04")
+FILL_EVENTS = 5_000
+"""Events of a slice of a fill, for which its board is locked: some 50 ms."""
 
 
-class BatchRefused(Exception):
-    """A submission made the whole batch fail; nothing was recorded. Repeat them one by one."""
+class PastPeriod(msgspec.Struct, frozen=True):
+    """A period of a window in which something happened."""
+
+    first_day: str
+    starts_at: datetime
+    ends_at: datetime
+    total: int
 
 
-class RolledBack(Unavailable):
-    """The transaction was undone, and not for its own sake; nothing was recorded. It may be repeated at once."""
+class Revocation(msgspec.Struct, frozen=True):
+    """The event that made another one undone; ``is_new``: it was recorded now."""
+
+    event: Event
+    epoch: str
+    reason: str
+    is_new: bool
 
 
-class Total(msgspec.Struct, frozen=True):
-    """A user's total on a board, with the board's position at the same moment."""
-
-    score: int
-    submissions: int
-    first_at: datetime
-    last_at: datetime
-    display_name: str | None
-    position: Position
-    players: int
-
-
-class Ledger:
+class Ledger(Totals):
     """The source of truth. Every method raises Unavailable when PostgreSQL does not answer."""
-
-    def __init__(self, writes: asyncpg.Pool, reads: asyncpg.Pool, repairs: asyncpg.Pool) -> None:
-        self._writes = writes
-        self._reads = reads
-        self._repairs = repairs
-        self._queries = load_queries()
-
-    @classmethod
-    async def open(cls, database_url: str, *, statement_timeout_s: float = STATEMENT_TIMEOUT_S) -> "Ledger":
-        """Open the pools with one connection each.
-
-        :raises Unavailable: if PostgreSQL can't be reached.
-        """
-        # What a promise hangs on is set here, whatever the database's or the role's defaults are.
-        settings = {
-            "application_name": "scoreboard",
-            "jit": "off",
-            "synchronous_commit": "on",
-            "default_transaction_isolation": "read committed",
-            "statement_timeout": f"{statement_timeout_s + SERVER_GRACE_S:.0f}s",
-            "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_S}s",
-            "tcp_keepalives_idle": str(KEEPALIVE_S),
-            "tcp_keepalives_interval": str(KEEPALIVE_S),
-            "tcp_keepalives_count": "2",
-        }
-        pools: list[asyncpg.Pool] = []
-        async with _known_errors():
-            try:
-                for size, prepare in (
-                    (WRITE_POOL_MAX, _bound_transactions),
-                    (READ_POOL_MAX, None),
-                    (REPAIR_POOL_MAX, None),
-                ):
-                    pool = asyncpg.create_pool(
-                        database_url,
-                        min_size=1,
-                        max_size=size,
-                        timeout=ACQUIRE_TIMEOUT_S,
-                        command_timeout=statement_timeout_s,
-                        server_settings=settings,
-                        init=prepare,
-                        reset=_keep_session,
-                    )
-                    pools.append(await pool)
-            except BaseException:
-                for pool in pools:
-                    pool.terminate()
-                raise
-        return cls(*pools)
-
-    async def close(self) -> None:
-        """Close the pools, by force where a connection does not come back."""
-        for pool in (self._writes, self._reads, self._repairs):
-            try:
-                async with asyncio.timeout(STATEMENT_TIMEOUT_S):
-                    await pool.close()
-            except TimeoutError:
-                pool.terminate()
-
-    def count_connections(self, pool: str) -> int:
-        """Open connections of the pool ``writes``, ``reads`` or ``repairs``, for the metrics."""
-        return int({"writes": self._writes, "reads": self._reads, "repairs": self._repairs}[pool].get_size())
 
     # -- writing
 
@@ -163,6 +66,7 @@ class Ledger:
             [submission.user_id for submission in submissions],
             [submission.action_id for submission in submissions],
             [submission.key for submission in submissions],
+            [submission.points for submission in submissions],
         )
         rows = await self._fetch(self._writes, "submit_scores", *arguments)
         if not rows:
@@ -175,6 +79,10 @@ class Ledger:
                 points=row["points"] or 0,
                 score=row["score"] or 0,
                 at=row["at"] or datetime.min,
+                hidden=row["hidden"] or False,
+                windows=row["windows"] or (),
+                periods=parse_periods(row["periods"]) if row["periods"] else (),
+                name=row["name"],
                 retry_after_s=row["retry_after_s"] or 0.0,
                 quota=row["quota"] or 0,
                 window_s=row["window_s"] or 0,
@@ -183,16 +91,60 @@ class Ledger:
             for row in rows
         ]
 
+    async def revoke_event(self, board: str, seq: int, reason: str) -> Revocation:
+        """Make an event undone by another one.
+
+        :raises NotFound: if there is no such event.
+        :raises Invalid: if it is not a submission, or the user's total would leave its bounds.
+        """
+        row = await self._fetch_one(self._writes, "revoke_event", board, seq, reason)
+        match row["outcome"]:
+            case "not_found":
+                raise NotFound(f"board {board!r} has no event {seq}")
+            case "not_revocable":
+                raise Invalid("seq", f"event {seq} of board {board!r} is no submission")
+            case "invalid":
+                raise Invalid("seq", f"without event {seq} the score of user {row['user_id']!r} would leave its bounds")
+        event = Event(
+            row["seq"],
+            row["user_id"],
+            row["action_id"],
+            row["points"],
+            row["score"],
+            row["at"],
+            "revoke",
+            row["hidden"],
+        )
+        return Revocation(event, row["epoch"], row["reason"] or "", row["outcome"] == "revoked")
+
     async def renew_epoch(self, board: str, ended_epoch: str) -> None:
         """Give the board a new epoch, unless somebody else already did."""
         await self._fetch(self._writes, "renew_epoch", board, ended_epoch)
 
-    async def put_board(self, board: Board) -> tuple[Board, bool]:
-        """Create or change a board's settings; True when it is new."""
-        row = await self._fetch_one(
-            self._writes, "put_board", board.board_id, board.title, list(board.windows), board.ties, board.timezone
-        )
-        return _board(row), row["created"]
+    # -- boards and actions
+
+    async def put_board(self, board: Board) -> tuple[bool, bool]:
+        """Create or change a board's settings; whether it is new, and whether windows of it are to be filled.
+
+        :raises Invalid: if it has events and counts in another way.
+        """
+        settings = (board.title, list(board.windows), board.ties, board.timezone, board.operator, board.floor)
+        row = await self._fetch_one(self._writes, "put_board", board.board_id, *settings)
+        if row["outcome"] == "operator_fixed":
+            raise Invalid(
+                "operator", f"can't be {board.operator!r}: board {board.board_id!r} has events that were counted"
+            )
+        return row["outcome"] == "created", row["is_filling"]
+
+    async def fill_windows(self, board: str) -> bool:
+        """Do a slice of filling a board's new windows; whether that was the last one."""
+        row = await self._fetch_one(self._repairs, "fill_windows", board, FILL_EVENTS)
+        return bool(row["is_done"])
+
+    async def list_periods(self, board: str, window: str, *, before: str, limit: int) -> list[PastPeriod]:
+        """The periods of a window in which something happened, newest first, before a first day or ``infinity``."""
+        rows = await self._fetch(self._reads, "list_periods", board, window, before, limit)
+        return [PastPeriod(row["period"], row["starts_at"], row["ends_at"], row["players"]) for row in rows]
 
     async def put_action(self, board: str, action: Action) -> tuple[Action, bool]:
         """Create or change an action; True when it is new. The board must exist."""
@@ -205,6 +157,8 @@ class Ledger:
             action.cooldown_seconds,
             action.daily_cap,
             action.enabled,
+            action.points_min,
+            action.points_max,
         )
         return _action(row), row["created"]
 
@@ -212,27 +166,6 @@ class Ledger:
         """Disable an action; None when there is no such action."""
         rows = await self._fetch(self._writes, "disable_action", board, action_id)
         return _action(rows[0]) if rows else None
-
-    # -- reading
-
-    async def ping(self) -> None:
-        """Return when the database answers."""
-        await self._fetch(self._reads, "ping")
-
-    async def read_heads(self, asked: Mapping[str, Iterable[int]]) -> dict[str, tuple[Head, set[tuple[int, str]]]]:
-        """Where the ledgers of some boards stand; boards that do not exist are left out.
-
-        :param asked: by board the seqs of events whose times are wanted too; times are as in Head, those of events
-            that are not there are left out.
-        """
-        pairs = [(board, seq) for board, seqs in asked.items() for seq in {0, *seqs}]
-        boards, seqs = [board for board, _ in pairs], [seq for _, seq in pairs]
-        found: dict[str, tuple[Head, set[tuple[int, str]]]] = {}
-        for row in await self._fetch(self._repairs, "read_heads", boards, seqs):
-            _, times = found.setdefault(row["board_id"], (_head(row), {(0, "")}))
-            if row["asked_at"] is not None:
-                times.add((row["asked_seq"], format_time(row["asked_at"])))
-        return found
 
     async def list_boards(self, *, after: str = "", limit: int) -> list[Board]:
         """Boards in the order of their ids."""
@@ -264,116 +197,78 @@ class Ledger:
         row = await self._fetch_one(self._reads, "count_actions", board, bound)
         return int(row["actions"])
 
+    # -- users
+
+    async def read_user(self, user_id: str) -> User | None:
+        """What is known of a user beyond scores, or None."""
+        rows = await self._fetch(self._reads, "read_user", user_id)
+        return User(*rows[0].values()) if rows else None
+
+    async def put_user(self, user_id: str, name: str | None) -> User:
+        """Give a user a display name, or take it away; boards are yet to be told."""
+        return User(*(await self._fetch_one(self._writes, "put_user", user_id, name)).values())
+
+    async def put_hidden(self, user_id: str, *, hidden: bool) -> User:
+        """Hide a user or show one again; boards are yet to be told."""
+        return User(*(await self._fetch_one(self._writes, "put_hidden", user_id, hidden)).values())
+
+    async def end_telling(self, user: User) -> None:
+        """Note that every board has been told of what is known of a user."""
+        await self._fetch(self._writes, "end_telling", user.user_id, user.revision)
+
+    async def delete_user(self, user_id: str) -> None:
+        """Forget what is known of a user beyond scores."""
+        await self._fetch(self._writes, "delete_user", user_id)
+
+    async def list_user_boards(self, user_id: str) -> list[str]:
+        """The boards on which a user has a score, hidden or not."""
+        return [row["board_id"] for row in await self._fetch(self._repairs, "list_user_boards", user_id)]
+
+    async def read_transactions(self) -> tuple[int, int]:
+        """The number of the oldest transaction that has not ended, and that of the next one."""
+        row = await self._fetch_one(self._repairs, "read_transactions")
+        return row["oldest"], row["next"]
+
+    async def tell_board(self, board: str, user_id: str, what: Literal["show_user", "name_user"]) -> Head | None:
+        """Append the event that makes a board agree with what is known of a user; None if there is none to append."""
+        return _appended(await self._fetch(self._writes, what, board, user_id))
+
+    async def erase_user(self, board: str, user_id: str, pseudonym: str) -> Head | None:
+        """Put a pseudonym in the place of a user's id on a board; None if the user has no score there."""
+        return _appended(await self._fetch(self._repairs, "erase_user", board, user_id, pseudonym))
+
+    # -- events
+
+    async def ping(self) -> None:
+        """Return when the database answers."""
+        await self._fetch(self._reads, "ping")
+
+    async def read_heads(self, asked: Mapping[str, Iterable[int]]) -> dict[str, tuple[Head, set[tuple[int, str]]]]:
+        """Where the ledgers of some boards stand; boards that do not exist are left out.
+
+        :param asked: by board the seqs of events whose times are wanted too; times are as in Head, those of events
+            that are not there are left out.
+        """
+        pairs = [(board, seq) for board, seqs in asked.items() for seq in {0, *seqs}]
+        boards, seqs = [board for board, _ in pairs], [seq for _, seq in pairs]
+        found: dict[str, tuple[Head, set[tuple[int, str]]]] = {}
+        for row in await self._fetch(self._repairs, "read_heads", boards, seqs):
+            head = Head(row["epoch"], row["seq"], format_time(row["last_at"]) if row["seq"] else "")
+            _, times = found.setdefault(row["board_id"], (head, {(0, "")}))
+            if row["asked_at"] is not None:
+                times.add((row["asked_seq"], format_time(row["asked_at"])))
+        return found
+
     async def read_events(self, board: str, *, after: int, limit: int) -> list[Event]:
-        """A board's events after a seq, in order, gapless."""
-        rows = await self._fetch(self._repairs, "read_events", board, after, limit)
-        return [Event(*row.values()) for row in rows]
+        """A board's events after a seq, in order, gapless.
 
-    async def read_history(self, board: str, user_id: str, *, before: int, limit: int) -> list[Event]:
-        """A user's events before a seq, newest first."""
-        rows = await self._fetch(self._reads, "read_history", board, user_id, before, limit)
-        return [
-            Event(row["seq"], user_id, row["action_id"], row["points"], row["score_after"], row["at"]) for row in rows
-        ]
-
-    async def read_total(self, board: str, user_id: str) -> Total | None:
-        """A user's total, or None when the user has no score."""
-        rows = await self._fetch(self._reads, "read_total", board, user_id)
-        if not rows:
-            return None
-        row = rows[0]
-        return Total(
-            row["score"],
-            row["submissions"],
-            row["first_at"],
-            row["last_at"],
-            row["display_name"],
-            Position(row["epoch"], row["seq"]),
-            row["players"],
-        )
-
-    async def read_page(self, board: str, *, offset: int, limit: int, after: tuple[int, str] | None = None) -> Page:
-        """A page from the totals, all at one moment; ``after`` (score, user id) wins over ``offset``.
-
-        :raises NotFound: if there is no such board.
+        Of settings, and of an erasure, which names nobody, the user is empty.
         """
-        async with self._snapshot() as connection:
-            head = await self._one(connection, "read_board", board)
-            if head is None:
-                raise NotFound(f"there is no board {board!r}")
-            if after is None:
-                rows = await self._run(connection, "read_page", board, offset, limit + 1)
-            else:
-                rows = await self._run(connection, "read_page_after", board, *after, limit + 1)
-            scores = [(row["user_id"], row["score"]) for row in rows[:limit]]
-            entries: tuple[Entry, ...] = ()
-            if scores:
-                around = await self._one(connection, "count_around", board, scores[0][1], scores[0][0])
-                assert around is not None  # a count always answers
-                entries = rank_shared(scores, offset=around["before"], first_rank=around["above"] + 1)
-        return Page(Position(head["epoch"], head["seq"]), head["players"], entries, len(rows) > limit)
+        return [_event(row) for row in await self._fetch(self._repairs, "read_events", board, after, limit)]
 
-    async def read_around(self, board: str, user_id: str, radius: int) -> Page | None:
-        """A user with ``radius`` neighbours on each side, all at one moment, or None when the user has no score."""
-        async with self._snapshot() as connection:
-            total = await self._one(connection, "read_total", board, user_id)
-            if total is None:
-                return None
-            place = await self._one(connection, "count_around", board, total["score"], user_id)
-            assert place is not None  # a count always answers
-            start, size = slice_around(place["before"], radius, total["players"])
-            rows = await self._run(connection, "read_page", board, start, size)
-            scores = [(row["user_id"], row["score"]) for row in rows]
-            first = await self._one(connection, "count_around", board, scores[0][1], scores[0][0])
-            assert first is not None
-        position = Position(total["epoch"], total["seq"])
-        entries = rank_shared(scores, offset=start, first_rank=first["above"] + 1)
-        return Page(position, total["players"], entries, start + size < total["players"])
-
-    async def read_standings(self, board: str, users: Sequence[str]) -> Standings:
-        """Users' places from the totals, all at one moment.
-
-        :raises NotFound: if there is no such board.
-        """
-        async with self._snapshot() as connection:
-            head = await self._one(connection, "read_board", board)
-            if head is None:
-                raise NotFound(f"there is no board {board!r}")
-            rows = await self._run(connection, "read_standings", board, list(users))
-        position, total = Position(head["epoch"], head["seq"]), head["players"]
-        standings = (
-            Standing(position, total, row["score"], row["above"] + 1, total - row["at_least"])
-            if row["score"] is not None
-            else None
-            for row in rows
-        )
-        return Standings(position, total, tuple(standings))
-
-    async def read_scores_at(self, board: str, users: Sequence[str], seq: int) -> dict[str, int]:
-        """The scores that users had at a seq; users without an event by then are left out."""
-        rows = await self._fetch(self._repairs, "read_scores_at", board, list(users), seq)
-        return {row["user_id"]: row["score"] for row in rows}
-
-    @asynccontextmanager
-    async def stream_totals(self, board: str) -> AsyncIterator[tuple[Head, AsyncIterator[list[tuple[str, int]]]]]:
-        """The board's head and every (user id, score), in the board's order, in slices of CURSOR_ROWS, one snapshot.
-
-        The next slice is under way while the last one is used.
-
-        :raises NotFound: if there is no such board.
-        """
-        async with self._snapshot(self._repairs) as connection:
-            head = await self._one(connection, "read_heads", [board], [0])
-            if head is None:
-                raise NotFound(f"there is no board {board!r}")
-
-            async def slices() -> AsyncIterator[list[tuple[str, int]]]:
-                cursor = await connection.cursor(self._queries["stream_totals"].text, board)
-                while rows := await cursor.fetch(CURSOR_ROWS):
-                    yield [(row["user_id"], row["score"]) for row in rows]
-
-            async with read_ahead(slices()) as ahead:
-                yield _head(head), ahead
+    async def read_history(self, board: str, user_id: str, *, before: int, limit: int) -> list[asyncpg.Record]:
+        """A user's events before a seq, newest first, those that may have changed the score."""
+        return await self._fetch(self._reads, "read_history", board, user_id, before, limit)
 
     # -- what a verification asks
 
@@ -397,85 +292,19 @@ class Ledger:
         rows = await self._fetch(self._repairs, "verify_totals", board, part, parts, limit)
         return [dict(row.items()) for row in rows]
 
-    # -- the only ways to the server
+    async def verify_windows(self, board: str, *, part: int, parts: int, limit: int) -> list[dict[str, Any]]:
+        """Totals of periods of one part of the users (from 0) that are not what their events come to."""
+        rows = await self._fetch(self._repairs, "verify_windows", board, part, parts, limit)
+        return [dict(row.items()) for row in rows]
 
-    async def _fetch(self, pool: asyncpg.Pool, name: str, *arguments: Any) -> list[asyncpg.Record]:
-        async with _known_errors(), pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-            try:
-                rows: list[asyncpg.Record] = await connection.fetch(self._queries[name].text, *arguments)
-            except asyncpg.ReadOnlySQLTransactionError:
-                # A failover: this is a standby now, and so is every open connection. New ones find the primary.
-                for each in (self._writes, self._reads, self._repairs):
-                    await each.expire_connections()
-                raise
-            return rows
-
-    async def _fetch_one(self, pool: asyncpg.Pool, name: str, *arguments: Any) -> asyncpg.Record:
-        rows = await self._fetch(pool, name, *arguments)
-        assert len(rows) == 1, f"{name} promises one row, not {len(rows)}"
-        return rows[0]
-
-    @asynccontextmanager
-    async def _snapshot(self, pool: asyncpg.Pool | None = None) -> AsyncIterator[Any]:
-        """A connection in a read-only transaction that sees one moment."""
-        async with (
-            _known_errors(),
-            (pool or self._reads).acquire(timeout=ACQUIRE_TIMEOUT_S) as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            yield connection
-
-    async def _run(self, connection: Any, name: str, *arguments: Any) -> list[asyncpg.Record]:
-        rows: list[asyncpg.Record] = await connection.fetch(self._queries[name].text, *arguments)
-        return rows
-
-    async def _one(self, connection: Any, name: str, *arguments: Any) -> asyncpg.Record | None:
-        rows = await self._run(connection, name, *arguments)
-        return rows[0] if rows else None
-
-    @property
-    def queries(self) -> dict[str, Query]:
-        """The loaded statements by name."""
-        return self._queries
+    async def verify_periods(self, board: str, *, limit: int) -> list[dict[str, Any]]:
+        """Periods whose count of users is wrong."""
+        rows = await self._fetch(self._repairs, "verify_periods", board, limit)
+        return [dict(row.items()) for row in rows]
 
 
-@asynccontextmanager
-async def _known_errors() -> AsyncIterator[None]:
-    """Translate the driver's errors, once, by their SQLSTATE.
-
-    :raises BatchRefused: for every error that names no cause beyond the statement's own data.
-    """
-    try:
-        yield
-    except ScoreboardError:
-        raise
-    except asyncpg.PostgresError as exc:
-        code = exc.sqlstate or ""
-        # Where the session ended too, the driver reports that, and the server's reason as its cause.
-        reason = getattr(exc.__cause__, "sqlstate", None) or code
-        if reason in _ROLLED_BACK_CODES:
-            raise RolledBack("PostgreSQL undid the transaction") from exc
-        if code[:2] in _UNAVAILABLE_CLASSES or code in _UNAVAILABLE_CODES:
-            raise Unavailable("PostgreSQL can't take the request now") from exc
-        raise BatchRefused(str(exc)) from exc
-    except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
-        raise Unavailable("PostgreSQL can't be reached") from exc
-
-
-async def _bound_transactions(connection: Any) -> None:
-    if connection.get_server_version() >= (17, 0):
-        await connection.execute(f"SET transaction_timeout = '{TRANSACTION_S}s'")
-
-
-async def _keep_session(connection: Any) -> None:
-    """Nothing to reset when a connection goes back: no query here leaves anything behind in its session.
-
-    The pool has already rolled back an open transaction. Its own reset is a round trip more with every batch.
-    """
-
-
-def _head(row: asyncpg.Record) -> Head:
-    return Head(row["epoch"], row["seq"], format_time(row["last_at"]) if row["seq"] else "")
+def _appended(rows: Sequence[asyncpg.Record]) -> Head | None:
+    return Head(rows[0]["epoch"], rows[0]["seq"], format_time(rows[0]["at"])) if rows else None
 
 
 def _board(row: asyncpg.Record) -> Board:
@@ -489,8 +318,38 @@ def _board(row: asyncpg.Record) -> Board:
         row["ties"],
         row["timezone"],
         row["created_at"],
+        row["operator"],
+        row["floor"],
+        tuple(row["filling"]),
     )
 
 
 def _action(row: asyncpg.Record) -> Action:
-    return Action(row["action_id"], row["points"], row["cooldown_seconds"], row["daily_cap"], row["enabled"])
+    return Action(
+        row["action_id"],
+        row["points"],
+        row["cooldown_seconds"],
+        row["daily_cap"],
+        row["enabled"],
+        row["points_min"],
+        row["points_max"],
+    )
+
+
+def _event(row: asyncpg.Record) -> Event:
+    kind = row["kind"]
+    detail = orjson.loads(row["detail"]) if kind == "unhide" and row["detail"] else {}
+    return Event(
+        row["seq"],
+        "" if kind in ("settings", "erase") else row["user_id"],
+        row["action_id"],
+        row["points"],
+        row["score_after"],
+        row["at"],
+        kind,
+        row["hidden"],
+        (row["day_after"], row["week_after"], row["month_after"]),
+        parse_periods(row["periods"]) if row["periods"] else (),
+        row["name"],
+        detail.get("reached", {}),
+    )

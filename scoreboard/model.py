@@ -5,7 +5,7 @@ Nothing here does I/O. Times are aware datetimes in UTC with whole milliseconds.
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Literal
@@ -13,12 +13,15 @@ from typing import Literal
 import msgspec
 
 SCORE_MAX = 2**53 - 1
+"""Largest magnitude of a score or of an action's points: doubles, and so Redis scores, are exact up to here."""
 RADIUS, RADIUS_MAX = 5, 50
 """Neighbours on each side of a user, by default and at most."""
 USERS_ASKED_MAX = 100
 """Users of one question."""
-"""Largest magnitude of a score or of an action's points: doubles, and so Redis scores, are exact up to here."""
 ID_CHARS_MAX = 64
+NAME_CHARS_MAX = 100
+"""Of a display name."""
+REASON_CHARS_MAX = 500
 IDEMPOTENCY_KEY_CHARS_MAX = 255
 TOP_SIZE = 10
 """Entries in the top list that comes with every published message."""
@@ -26,6 +29,15 @@ PAGE_SIZE_MAX = 100
 HISTORY_SIZE_MAX = 500
 ACTIONS_PER_BOARD_MAX = 1_000
 BOARDS_LISTED_MAX = 1_000
+PERIODS_LISTED_MAX = 100
+
+WINDOWS = ("all", "day", "week", "month")
+"""The views of a board, in their order. Of all but the first there is one ranking for each period."""
+ALL = "all"
+
+Ties = Literal["shared", "dense", "first"]
+Operator = Literal["sum", "best", "last"]
+Kind = Literal["score", "hide", "unhide", "name", "erase", "settings", "revoke", "opening"]
 
 _NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{ID_CHARS_MAX}}}")
 _KEY = re.compile(rf"[\x20-\x7e]{{1,{IDEMPOTENCY_KEY_CHARS_MAX}}}")
@@ -39,23 +51,37 @@ Outcome = Literal[
     "cooldown",
     "daily_cap",
     "invalid",
+    "points_needed",
+    "points_fixed",
+    "points_out_of_bounds",
 ]
 
 
 class Submission(msgspec.Struct, frozen=True):
-    """One request to record one action of one user on a board."""
+    """One request to record one action of one user on a board; with points where the action leaves them open."""
 
     board: str
     user_id: str
     action_id: str
     key: str | None = None
+    points: int | None = None
+
+
+class Period(msgspec.Struct, frozen=True):
+    """A period of a window: its first day as ``YYYY-MM-DD``, and when it is over, in milliseconds since 1970."""
+
+    window: str
+    first_day: str
+    ends_ms: int
 
 
 class Ruling(msgspec.Struct, frozen=True):
     """What the ledger decided about one submission.
 
-    ``seq`` to ``at`` are set when it was recorded or replayed; the next three for cooldown and daily_cap: ``quota``
-    uses are allowed in ``window_s`` seconds. ``previous_at`` is the time of the board's event before the batch.
+    ``seq`` to ``at`` are set when it was recorded or replayed; the next four when it was recorded, as of
+    :class:`Event`; the next three for cooldown and daily_cap: ``quota`` uses are allowed in ``window_s`` seconds. Of
+    points_out_of_bounds ``points`` and ``score`` are the bounds. ``previous_at`` is the time of the board's event
+    before the batch.
     """
 
     outcome: Outcome
@@ -64,6 +90,10 @@ class Ruling(msgspec.Struct, frozen=True):
     points: int = 0
     score: int = 0
     at: datetime = datetime.min
+    hidden: bool = False
+    windows: Sequence[int | None] = ()
+    periods: tuple[Period, ...] = ()
+    name: str | None = None
     retry_after_s: float = 0.0
     quota: int = 0
     window_s: int = 0
@@ -71,14 +101,35 @@ class Ruling(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One ledger event; ``score`` is the user's total after it."""
+    """One ledger event, and what its user's state is after it.
+
+    :ivar user_id: empty where it concerns everybody, or a user whom nothing names any more.
+    :ivar score: the user's total.
+    :ivar hidden: whether the user is kept out of the ranking.
+    :ivar windows: the user's totals of the day, week and month of the event, None where there is none.
+    :ivar periods: which days, weeks and months these are, of the windows that the board has.
+    :ivar name: the user's display name, empty for none; None where the event does not tell.
+    :ivar reached: by window the seq at which the score was reached, where it is not that of the event.
+    """
 
     seq: int
     user_id: str
-    action_id: str
+    action_id: str | None
     points: int
     score: int
     at: datetime
+    kind: Kind = "score"
+    hidden: bool = False
+    windows: Sequence[int | None] = ()
+    periods: tuple[Period, ...] = ()
+    name: str | None = None
+    reached: Mapping[str, int] = {}
+
+    def score_in(self, window: str) -> int | None:
+        """The user's total in a window after the event, or None where the user is not ranked."""
+        if self.hidden:
+            return None
+        return self.score if window == ALL else self.windows[WINDOWS.index(window) - 1]
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -116,11 +167,14 @@ class RankChange(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A user's place in a ranking; ``rank`` is 1-based."""
+    """A user's place in a ranking; ``rank`` is 1-based, ``reached`` the seq since which the score is what it is (0: not
+    told)."""
 
     rank: int
     user_id: str
     score: int
+    name: str | None = None
+    reached: int = 0
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -130,16 +184,17 @@ class Page(msgspec.Struct, frozen=True):
     total: int
     entries: tuple[Entry, ...]
     more: bool
+    ties: Ties = "shared"
+    period: Period | None = None
 
 
 class Standing(msgspec.Struct, frozen=True):
     """A user's place: ``rank`` is 1-based, ``below`` counts users with a strictly lower score."""
 
-    position: Position
-    total: int
     score: int
     rank: int
     below: int
+    name: str | None = None
 
 
 class Standings(msgspec.Struct, frozen=True):
@@ -148,6 +203,15 @@ class Standings(msgspec.Struct, frozen=True):
     position: Position
     total: int
     users: tuple[Standing | None, ...]
+    period: Period | None = None
+
+
+class Cursor(msgspec.Struct, frozen=True, array_like=True):
+    """The place after an entry of a ranking, which need not be there any more."""
+
+    score: int
+    user_id: str
+    reached: int = 0
 
 
 class Board(msgspec.Struct, frozen=True):
@@ -159,34 +223,61 @@ class Board(msgspec.Struct, frozen=True):
     players: int
     title: str
     windows: tuple[str, ...]
-    ties: str
+    ties: Ties
     timezone: str
     created_at: datetime
+    operator: Operator = "sum"
+    floor: int | None = None
+    filling: tuple[str, ...] = ()
 
 
 class Action(msgspec.Struct, frozen=True):
-    """Something a player can do on a board; ``daily_cap`` None means no cap."""
+    """Something a player can do on a board; ``daily_cap`` None means no cap.
+
+    Points are fixed, or None with bounds within which a trusted server says how many.
+    """
 
     action_id: str
-    points: int
+    points: int | None
     cooldown_seconds: int
     daily_cap: int | None
     enabled: bool
+    points_min: int | None = None
+    points_max: int | None = None
 
 
-def rank_shared(scores: Sequence[tuple[str, int]], *, offset: int, first_rank: int) -> tuple[Entry, ...]:
-    """Number entries that follow each other in a ranking, ties sharing a rank: 1, 2, 2, 4.
+class User(msgspec.Struct, frozen=True):
+    """What is known of a user beyond scores. ``is_told``: every board has been told of it."""
 
-    :param scores: pairs of user id and score, in the board's order.
+    user_id: str
+    name: str | None
+    hidden: bool
+    revision: int
+    is_told: bool
+
+
+class Scored(msgspec.Struct, frozen=True):
+    """A user in a ranking's order, without a rank yet."""
+
+    user_id: str
+    score: int
+    name: str | None = None
+    reached: int = 0
+
+
+def rank_entries(scores: Sequence[Scored], ties: Ties, *, offset: int, first_rank: int) -> tuple[Entry, ...]:
+    """Number entries that follow each other in a ranking: 1, 2, 2, 4 (shared), 1, 2, 2, 3 (dense), 1, 2, 3, 4 (first).
+
+    :param scores: in the ranking's order.
     :param offset: 0-based place of the first entry in the whole ranking.
-    :param first_rank: rank of the first entry, at most ``offset + 1``: lower when ties of it come before the slice.
+    :param first_rank: rank of the first entry; it may be lower than its place when ties of it come before the slice.
     """
     entries: list[Entry] = []
     rank = first_rank
-    for index, (user_id, score) in enumerate(scores):
-        if index > 0 and score != scores[index - 1][1]:
-            rank = offset + index + 1
-        entries.append(Entry(rank, user_id, score))
+    for index, entry in enumerate(scores):
+        if index > 0 and (ties == "first" or entry.score != scores[index - 1].score):
+            rank = rank + 1 if ties == "dense" else offset + index + 1
+        entries.append(Entry(rank, entry.user_id, entry.score, entry.name, entry.reached))
     return tuple(entries)
 
 
@@ -217,6 +308,17 @@ def validate_user_id(value: str) -> str | None:
     return None
 
 
+def validate_display_name(value: str) -> str | None:
+    """What is wrong with a display name, or None."""
+    if not 1 <= len(value) <= NAME_CHARS_MAX:
+        return f"has {len(value)} characters, not 1 to {NAME_CHARS_MAX}"
+    if any(unicodedata.category(char) in ("Cc", "Cs") for char in value):
+        return f"{value!r} has control characters or surrogates"
+    if value.isspace():
+        return f"{value!r} is blank"
+    return None
+
+
 def validate_key(value: str) -> str | None:
     """What is wrong with an idempotency key, or None."""
     return None if _KEY.fullmatch(value) else f"{value[:80]!r} is not 1 to 255 printable ASCII characters"
@@ -226,3 +328,10 @@ def validate_key(value: str) -> str | None:
 def format_time(at: datetime) -> str:
     """RFC 3339 in UTC with milliseconds: 2026-11-23T10:00:00.123Z."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+
+
+@lru_cache(maxsize=256)
+def parse_periods(text: str) -> tuple[Period, ...]:
+    """Periods as the database's ``periods_at`` has them: window, first day and end in turn, with spaces between."""
+    parts = text.split(" ")
+    return tuple(Period(parts[i], parts[i + 1], int(parts[i + 2])) for i in range(0, len(parts), 3))

@@ -18,14 +18,27 @@ from scoreboard.errors import Invalid, NotFound
 from scoreboard.feed import Feed
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
-from scoreboard.model import SCORE_MAX, TOP_SIZE, Page, Position, Standing, format_time, rank_shared, validate_user_id
+from scoreboard.model import (
+    ALL,
+    SCORE_MAX,
+    TOP_SIZE,
+    Cursor,
+    Page,
+    Period,
+    Position,
+    Standing,
+    format_time,
+    rank_entries,
+    validate_user_id,
+)
 from scoreboard.reads import Reads
 from scoreboard.repair import Repair
 
 PAGES_PER_BOARD_MAX = 256
 CURSOR_CHARS_MAX = 512
 
-Key = tuple[int, int, tuple[int, str] | None]
+Key = tuple[int, int, Cursor | None]
+"""Limit, offset, and the place of the entry before the page, which wins over the offset."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -45,203 +58,246 @@ class Pages:
         self._repair = repair
         self._count_ready = metrics.tally(metrics.pages.labels("ready"))
         self._count_feed = metrics.tally(metrics.pages.labels("feed"))
-        self._reading: dict[tuple[str, Key], asyncio.Task[Page]] = {}
+        self._reading: dict[tuple[str, str, Key], asyncio.Task[Page]] = {}
 
-    async def read_leaderboard(
-        self, board: str, *, limit: int, offset: int, after: tuple[int, str] | None = None
-    ) -> Answer:
-        """A page of window ``all``.
+    async def read_leaderboard(self, board: str, key: Key, window: str = ALL, first_day: str | None = None) -> Answer:
+        """A page of a window.
 
-        :param limit: 1 to PAGE_SIZE_MAX entries.
-        :param offset: 0-based place of the first entry; ignored with ``after``.
-        :param after: score and user id of the entry before the page, from a cursor.
-        :raises NotFound: if there is no such board.
+        :param key: a limit of 1 to PAGE_SIZE_MAX entries.
+        :param first_day: of a period of the window, by default of the current one.
+        :raises NotFound, Invalid: if there is no such board, or it has no such window.
         :raises Unavailable: if no store can tell.
         """
-        key: Key = (limit, offset, after)
-        answer = self.ready(board, key)
+        limit, offset, after = key
+        if first_day is not None:
+            self._repair.use(board)
+            page = await self._ledger.read_page(board, window, first_day, offset=offset, limit=limit, after=after)
+            self._reads.tell(board, page.position)
+            return encode_page(board, page)
+        answer = self.ready(board, key, window)
         if answer is not None:
             return answer
-        feed = self._current_feed(board)
-        if feed is None:
-            await self._feed.open(board)
-            answer = self.ready(board, key)
+        log = self._current_log(board, window)
+        if log is None:
+            await self._feed.open(board, window)
+            answer = self.ready(board, key, window)
             if answer is not None:
                 return answer
-            feed = self._current_feed(board)
-        page = await self._read(board, key)
+            log = self._current_log(board, window)
+        page = await self._read(board, key, window)
+        _check_cursor(page, after)
         answer = encode_page(board, page)
-        if feed is not None:
-            _keep(feed, key, page, answer)
+        if log is not None:
+            _keep(log, key, page, answer)
         return answer
 
-    def ready(self, board: str, key: Key) -> Answer | None:
-        """The page if it is known to be right and no store has to be asked for it.
-
-        :param key: limit, offset and after, as for :meth:`read_leaderboard`.
-        """
+    def ready(self, board: str, key: Key, window: str = ALL) -> Answer | None:
+        """The page if it is known to be right and no store has to be asked for it."""
         self._repair.use(board)
-        feed = self._current_feed(board)
-        if feed is None:
+        log = self._current_log(board, window)
+        if log is None:
             return None
-        answer = feed.pages.get(key)
+        answer = log.pages.get(key)
         if isinstance(answer, Answer):
             self._count_ready.count += 1
             return answer
         limit, offset, after = key
         if offset or after is not None or limit > TOP_SIZE:
             return None
+        if log.ties == "first" and log.total > limit:
+            return None  # the next page begins where the last entry was reached, which the top ten does not tell
         self._count_feed.count += 1
-        page = top_page(feed, limit)
+        page = top_page(log, limit)
         answer = encode_page(board, page)
         self._reads.tell(board, page.position)
-        _keep(feed, key, page, answer)
+        _keep(log, key, page, answer)
         return answer
 
-    async def read_around(self, board: str, user_id: str, radius: int) -> dict[str, Any]:
+    async def read_around(
+        self, board: str, user_id: str, radius: int, window: str = ALL, first_day: str | None = None
+    ) -> dict[str, Any]:
         """A user with ``radius`` neighbours above and below; at an edge the other side gives more.
 
         :raises NotFound: if there is no such board, or the user has no score on it.
+        :raises Invalid: if the board has no such window.
         :raises Unavailable: if no store can tell.
         """
         self._repair.use(board)
-        page = await self._reads.read_around(board, user_id, radius)
+        if first_day is None:
+            page = await self._reads.read_around(board, user_id, radius, window)
+        else:
+            page = await self._ledger.read_around(board, user_id, radius, window, first_day)
         if page is None:
-            await self._ledger.read_board(board)
-            raise NotFound(f"user {user_id!r} has no score on board {board!r}")
-        entries = [(entry.rank, entry.user_id, entry.score) for entry in page.entries]
-        return render_entries(board, page.position, page.total, entries)
+            raise _no_score(board, user_id)
+        return render_page(board, page)
 
-    async def read_users(self, board: str, users: Sequence[str]) -> dict[str, Any]:
+    async def read_users(
+        self, board: str, users: Sequence[str], window: str = ALL, first_day: str | None = None
+    ) -> dict[str, Any]:
         """Some users, in the order asked; without rank and score where they have none.
 
-        :raises NotFound: if there is no such board.
+        :raises NotFound, Invalid: if there is no such board, or it has no such window.
         :raises Unavailable: if no store can tell.
         """
         self._repair.use(board)
-        found = await self._reads.read_standings(board, users)
+        if first_day is None:
+            found = await self._reads.read_standings(board, users, window)
+        else:
+            found = await self._ledger.read_standings(board, users, window, first_day)
         entries = [
-            (place.rank, user, place.score) if place is not None else (None, user, None)
+            render_entry(place.rank, user, place.score, place.name)
+            if place is not None
+            else render_entry(None, user, None, None)
             for user, place in zip(users, found.users, strict=True)
         ]
-        return render_entries(board, found.position, found.total, entries)
+        return render_board(board, found.period, found.position, found.total, entries)
 
-    async def read_stats(self, board: str, user_id: str) -> dict[str, Any]:
+    async def read_stats(
+        self, board: str, user_id: str, window: str = ALL, first_day: str | None = None
+    ) -> dict[str, Any]:
         """A user's place and totals.
 
         :raises NotFound: if there is no such board, or the user has no score on it.
+        :raises Invalid: if the board has no such window.
         :raises Unavailable: if PostgreSQL does not answer.
         """
         self._repair.use(board)
-        total = await self._ledger.read_total(board, user_id)
+        total = await self._ledger.read_total(board, user_id, window, first_day)
         if total is None:
-            await self._ledger.read_board(board)
-            raise NotFound(f"user {user_id!r} has no score on board {board!r}")
-        standing = await self._reads.read_standing(board, user_id)
-        if standing is None:
-            raise NotFound(f"user {user_id!r} has no score on board {board!r}")
+            raise _no_score(board, user_id)
+        if first_day is None:
+            found = await self._reads.read_standing(board, user_id, window)
+        else:
+            found = await self._ledger.read_standings(board, [user_id], window, first_day)
+        standing = found.users[0] if found is not None else None
+        if found is None or standing is None:
+            raise _no_score(board, user_id)
         return {
             "userId": user_id,
-            "displayName": None,
+            "displayName": standing.name,
             "board": board,
-            "window": "all",
+            **render_window(found.period),
             "score": standing.score,
             "rank": standing.rank,
-            "total": standing.total,
-            "percentile": percentile(standing),
+            "total": found.total,
+            "percentile": percentile(standing, found.total),
             "submissions": total.submissions,
             "firstAt": format_time(total.first_at),
             "lastAt": format_time(total.last_at),
-            "seq": standing.position.seq,
+            "seq": found.position.seq,
         }
 
-    def _current_feed(self, board: str) -> BoardLog | None:
-        """The board's feed if it is right and has all that this server has told."""
-        feed = self._feed.get(board)
-        return feed if feed is not None and self._reads.is_current(board, feed.position) else None
+    def _current_log(self, board: str, window: str) -> BoardLog | None:
+        """The window's log if it is right and has all that this server has told."""
+        log = self._feed.get(board, window)
+        return log if log is not None and self._reads.is_current(board, log.position) else None
 
-    async def _read(self, board: str, key: Key) -> Page:
+    async def _read(self, board: str, key: Key, window: str) -> Page:
         """Read a page, once for all who ask for it at the same time.
 
         Who joins a read under way may have been told of something since it began, so its page is checked.
         """
-        task = self._reading.get((board, key))
+        wanted = (board, window, key)
+        task = self._reading.get(wanted)
         if task is not None:
             needed = self._reads.needed(board)
             page = await asyncio.shield(task)
             if needed.met_by(page.position):
                 return page
         limit, offset, after = key
-        task = asyncio.create_task(self._reads.read_page(board, offset=offset, limit=limit, after=after))
-        self._reading[board, key] = task
-        task.add_done_callback(lambda done: self._forget(board, key, done))
+        task = asyncio.create_task(self._reads.read_page(board, window, offset=offset, limit=limit, after=after))
+        self._reading[wanted] = task
+        task.add_done_callback(lambda done: self._forget(wanted, done))
         return await asyncio.shield(task)
 
-    def _forget(self, board: str, key: Key, task: "asyncio.Task[Page]") -> None:
-        if self._reading.get((board, key)) is task:
-            del self._reading[board, key]
+    def _forget(self, wanted: tuple[str, str, Key], task: "asyncio.Task[Page]") -> None:
+        if self._reading.get(wanted) is task:
+            del self._reading[wanted]
 
 
-def _keep(feed: BoardLog, key: Key, page: Page, answer: Answer) -> None:
-    """Let others have a page that was just encoded, as long as it is the board's."""
-    if page.position == feed.position and len(feed.pages) < PAGES_PER_BOARD_MAX:
-        feed.pages[key] = answer
+def _no_score(board: str, user_id: str) -> NotFound:
+    return NotFound(f"user {user_id!r} has no score on board {board!r}")
 
 
-def top_page(feed: BoardLog, limit: int) -> Page:
+def _check_cursor(page: Page, after: Cursor | None) -> None:
+    """:raises Invalid: if a cursor was made when the board's ties were ranked in another way."""
+    if after is not None and (page.ties == "first") != bool(after.reached):
+        raise Invalid("cursor", "is of a time when the ties of this board were ranked otherwise")
+
+
+def _keep(log: BoardLog, key: Key, page: Page, answer: Answer) -> None:
+    """Let others have a page that was just encoded, as long as it is the window's."""
+    if page.position == log.position and page.period == log.period and len(log.pages) < PAGES_PER_BOARD_MAX:
+        log.pages[key] = answer
+
+
+def top_page(log: BoardLog, limit: int) -> Page:
     """The first entries as the feed knows them."""
-    entries = rank_shared(feed.top[:limit], offset=0, first_rank=1)
-    return Page(feed.position, feed.total, entries, more=feed.total > len(entries))
+    entries = rank_entries(log.top[:limit], log.ties, offset=0, first_rank=1)
+    return Page(log.position, log.total, entries, log.total > len(entries), log.ties, log.period)
 
 
 def encode_page(board: str, page: Page) -> Answer:
-    """The body of a leaderboard answer."""
-    entries = [(entry.rank, entry.user_id, entry.score) for entry in page.entries]
-    following = encode_cursor(page.entries[-1].score, page.entries[-1].user_id) if page.more else None
-    body = render_entries(board, page.position, page.total, entries) | {"next": following}
-    return Answer(orjson.dumps(body), f'"{page.position}"')
+    """The body of a leaderboard answer, and its tag, which names the period too."""
+    last = page.entries[-1] if page.more and page.entries else None
+    following = encode_cursor(Cursor(last.score, last.user_id, last.reached)) if last is not None else None
+    etag = f"{page.position}-{page.period.window}-{page.period.first_day}" if page.period else str(page.position)
+    return Answer(orjson.dumps(render_page(board, page) | {"next": following}), f'"{etag}"')
 
 
-def render_entries(
-    board: str, position: Position, total: int, entries: Sequence[tuple[int | None, str, int | None]]
+def render_page(board: str, page: Page) -> dict[str, Any]:
+    """A page as answers show it."""
+    entries = [render_entry(entry.rank, entry.user_id, entry.score, entry.name) for entry in page.entries]
+    return render_board(board, page.period, page.position, page.total, entries)
+
+
+def render_entry(rank: int | None, user_id: str, score: int | None, name: str | None) -> dict[str, Any]:
+    """A user in a ranking."""
+    return {"rank": rank, "userId": user_id, "displayName": name, "score": score}
+
+
+def render_window(period: Period | None) -> dict[str, str]:
+    """Which window is shown, and which period of it."""
+    return {"window": period.window, "period": period.first_day} if period is not None else {"window": ALL}
+
+
+def render_board(
+    board: str, period: Period | None, position: Position, total: int, entries: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Entries of a board as rank, user id and score, with what they are a part of."""
+    """Entries of a board with what they are a part of."""
     return {
         "board": board,
-        "window": "all",
-        "leaderboard": [
-            {"rank": rank, "userId": user_id, "displayName": None, "score": score} for rank, user_id, score in entries
-        ],
+        **render_window(period),
+        "leaderboard": entries,
         "total": total,
         "seq": position.seq,
         "epoch": position.epoch,
     }
 
 
-def percentile(standing: Standing) -> float:
+def percentile(standing: Standing, total: int) -> float:
     """100 times the share of users with a strictly lower score."""
-    return 100 * standing.below / standing.total if standing.total else 0.0
+    return 100 * standing.below / total if total else 0.0
 
 
-def encode_cursor(score: int, user_id: str) -> str:
+def encode_cursor(cursor: Cursor) -> str:
     """The place after an entry, for the next page."""
-    return base64.urlsafe_b64encode(orjson.dumps([score, user_id])).rstrip(b"=").decode()
+    parts = [cursor.score, cursor.user_id] + ([cursor.reached] if cursor.reached else [])
+    return base64.urlsafe_b64encode(orjson.dumps(parts)).rstrip(b"=").decode()
 
 
-def decode_cursor(cursor: str) -> tuple[int, str]:
-    """Score and user id of the entry before the page.
+def decode_cursor(text: str) -> Cursor:
+    """The place of the entry before the page.
 
     :raises Invalid: if the cursor is not one of ours.
     """
     try:
-        if len(cursor) > CURSOR_CHARS_MAX:
+        if len(text) > CURSOR_CHARS_MAX:
             raise ValueError("too long")
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        score, user_id = msgspec.json.decode(
-            base64.b64decode(padded, altchars=b"-_", validate=True), type=tuple[int, str]
-        )
+        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
+        cursor = msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=Cursor)
     except (ValueError, binascii.Error, RecursionError) as exc:
-        raise Invalid("cursor", f"{cursor[:80]!r} is not a cursor of a leaderboard answer") from exc
-    if abs(score) > SCORE_MAX or validate_user_id(user_id):
-        raise Invalid("cursor", f"{cursor[:80]!r} is not a cursor of a leaderboard answer")
-    return score, user_id
+        raise Invalid("cursor", f"{text[:80]!r} is not a cursor of a leaderboard answer") from exc
+    if abs(cursor.score) > SCORE_MAX or validate_user_id(cursor.user_id) or not 0 <= cursor.reached <= SCORE_MAX:
+        raise Invalid("cursor", f"{text[:80]!r} is not a cursor of a leaderboard answer")
+    return cursor

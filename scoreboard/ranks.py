@@ -1,16 +1,14 @@
-"""Redis (or Valkey): key names, one method per script, and the subscription to what the scripts publish.
+"""Redis (or Valkey): one method per script, and what a rebuild needs besides.
 
-Every key of a board and its channel share the hash tag ``{board}``, so a script touches one slot. Scores are stored
-negated: one ascending order, score high to low and then user id by bytes, is the same here and in PostgreSQL.
+Scores are stored negated: one ascending order, score high to low and then user id by bytes, is the same here and in
+PostgreSQL. On boards whose ties are ``first`` the seq at which a score was reached comes before the user id.
 
 The client's own retries are off. An error means "outcome unknown", and seq makes trying again safe: applying is
 idempotent, in order and exactly once, whoever does it and however often.
 """
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from time import monotonic
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Literal, cast
 
 import msgspec
@@ -22,11 +20,28 @@ from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
+from scoreboard import keys
 from scoreboard.contracts import load_scripts
 from scoreboard.errors import RanksUnavailable
-from scoreboard.model import Event, Head, Page, Position, RankChange, Standing, format_time, rank_shared
+from scoreboard.model import (
+    ALL,
+    WINDOWS,
+    Cursor,
+    Event,
+    Head,
+    Page,
+    Period,
+    Position,
+    RankChange,
+    Scored,
+    Standing,
+    Standings,
+    Ties,
+    format_time,
+    rank_entries,
+)
 from scoreboard.pipeline import Pipeline
-from scoreboard.tasks import end_tasks
+from scoreboard.subscription import Subscription
 
 COMMAND_TIMEOUT_S = 1.0
 CONNECT_TIMEOUT_S = 1.0
@@ -36,15 +51,16 @@ REBUILD_CLAIM_S = 3.0
 REBUILD_KEY_TTL_S = 600
 """A rebuild that died leaves its temporary key for at most this long."""
 SLICE_ENTRIES = 2_000
-PROBE_INTERVAL_S = 0.25
-PROVEN_S = 1.0
-"""A subscription is trusted for this long after it delivered a probe."""
-MUTE_S = 3.0
-"""A subscription that delivered no probe for this long is replaced."""
-RECONNECT_S = 0.2
-SUBSCRIBE_TIMEOUT_S = 2.0
+PERIOD_GRACE_S = 3_600
+"""Of a period that is over the ranking stays in Redis for this long; then only the ledger has it."""
+PERIODS_KNOWN_MAX = 10_000
+MOVES_MAX = 3
+DIGITS = 16
+"""Of the seq in a member of a ranking whose ties are ``first``."""
+NOBODY = b"-"
+"""What the JSON of an event begins with that nobody is told of."""
 
-Status = Literal["applied", "gap", "cold", "diverged", "confirmed", "behind", "swapped", "kept", "partial"]
+Status = Literal["applied", "gap", "cold", "diverged", "confirmed", "behind", "swapped", "kept", "partial", "turned"]
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -56,13 +72,38 @@ class Applied(msgspec.Struct, frozen=True):
 
 
 class Aged(msgspec.Struct, frozen=True):
-    """A page or standings at a position, and the seconds since that was known to equal the ledger's."""
+    """A page or standings, and the seconds since they were known to equal the ledger's."""
 
     age_s: int
-    position: Position
-    total: int
     page: Page | None = None
-    standings: tuple[Standing | None, ...] = ()
+    standings: Standings | None = None
+
+    @property
+    def position(self) -> Position:
+        """The position that is shown."""
+        shown = self.page or self.standings
+        assert shown is not None, "one of them is there"
+        return shown.position
+
+
+class NewRanking(msgspec.Struct):
+    """A ranking that is made beside the present one: its keys' prefix, where it stands, its layout and its sizes."""
+
+    prefix: str
+    head: Head
+    ties: Ties
+    periods: tuple[Period, ...]
+    sizes: dict[str, int] = {}
+    names: int = 0
+
+    @property
+    def size(self) -> int:
+        """Users in the ranking of all, as they were loaded."""
+        return self.sizes.get(ALL, 0)
+
+
+class PeriodOver(Exception):
+    """The current period of the window that was asked for is over, and the next one has not begun in the ranking."""
 
 
 class _NoScript(Exception):
@@ -77,6 +118,7 @@ class Ranks:
         self._pipeline = Pipeline(self._connect, timeout_s=COMMAND_TIMEOUT_S)
         self._scripts = load_scripts()
         self._away = False
+        self._first_days: dict[tuple[str, str], str] = {}
 
     @classmethod
     def open(cls, redis_url: str) -> "Ranks":
@@ -122,61 +164,142 @@ class Ranks:
 
     async def read_head(self, board: str) -> Head | None:
         """Where the ranking stands, or None when there is none."""
-        status, epoch, seq, at = await self._run("read_head", board_keys(board), [])
+        status, epoch, seq, at = await self._run("read_head", keys.whole(keys.live(board)), [])
         return Head(epoch.decode(), int(seq), at.decode()) if status == b"ok" else None
 
-    async def apply_events(self, board: str, epoch: str, events: Sequence[Event], *, previous_at: str) -> Applied:
+    async def apply_events(
+        self, board: str, epoch: str, events: Sequence[Event], *, previous_at: str, prefix: str | None = None
+    ) -> Applied:
         """Apply ledger events that follow each other, and publish them.
 
         :param events: at least one; seqs without a gap.
         :param previous_at: time of the ledger's event before the first, '' for none.
+        :param prefix: of the keys of a ranking that is being rebuilt; nobody is told of what is applied to it.
         """
-        arguments: list[str | bytes] = [channel(board), epoch, str(events[0].seq), previous_at]
+        periods = list(dict.fromkeys(period for event in events for period in event.periods))
+        places = {period: str(place) for place, period in enumerate(periods, start=1)}
+        target = prefix or keys.live(board)
+        names = keys.whole(target)
+        arguments: list[str | bytes] = [
+            f"{prefix}:events" if prefix else keys.channel(board),
+            epoch,
+            str(events[0].seq),
+            previous_at,
+            str(len(events)),
+            str(len(events[0].periods)),
+            str(len(periods)),
+        ]
+        for period in periods:
+            names += keys.ranking(target, period.window, period.first_day)
+            arguments += (period.window, period.first_day, str(period.ends_ms), str(_expires_ms(period)))
         for event in events:
-            arguments += (event.user_id, str(-event.score), encode_event(event)[:-1])
-        status, head_seq, ranks = await self._run("apply_events", board_keys(board), arguments)
+            arguments += (event.user_id, encode_event(event)[:-1], _encode_score(event, ALL))
+            for period in event.periods:
+                arguments += (places[period], _encode_score(event, period.window))
+        for event in events:
+            if event.name is not None or event.kind in ("hide", "erase"):
+                arguments += (str(event.seq), event.user_id, "" if event.hidden else event.name or "")
+        status, head_seq, ranks = await self._run("apply_events", names, arguments)
         changes = [RankChange(ranks[i], ranks[i + 1] or None) if ranks[i] else None for i in range(0, len(ranks), 2)]
         return Applied(status.decode(), int(head_seq), changes)
 
     async def read_page(
-        self, board: str, *, offset: int, limit: int, after: tuple[int, str] | None = None
+        self,
+        board: str,
+        window: str = ALL,
+        *,
+        offset: int = 0,
+        limit: int,
+        after: Cursor | None = None,
+        around: str | None = None,
     ) -> Aged | None:
-        """A page at one moment, or None when there is no ranking; ``after`` (score, user id) wins over ``offset``."""
-        after_score, after_user = (str(-after[0]), after[1]) if after else ("", "")
-        page = await self._run("read_page", board_keys(board), [str(limit + 1), str(offset), after_score, after_user])
-        return _parse_page(page, limit)
+        """A page at one moment, or None when there is no ranking.
 
-    async def read_around(self, board: str, user_id: str, radius: int) -> Aged | None:
-        """A user with ``radius`` neighbours on each side, or None when there is no ranking.
-
-        The page of a user without a score has no entries.
+        :param after: wins over ``offset``: the entries after that place.
+        :param around: wins over both: a user to have in the middle of ``limit`` entries, which is odd then; at an edge
+            the other side gives more. The page of a user without a score has no entries.
+        :raises PeriodOver: if the window's next period has to begin first.
         """
-        page = await self._run("read_around", board_keys(board), [user_id, str(radius)])
-        return _parse_page(page, 2 * radius + 1)
-
-    async def read_users(self, board: str, users: Sequence[str]) -> Aged | None:
-        """The standings of some users at one moment (None for an unscored one), or None when there is no ranking."""
-        status, epoch, seq, total, age_s, flat = await self._run("read_users", board_keys(board), list(users))
-        if status == b"cold":
+        after_score, after_member = "", ""
+        if after is not None:
+            prefix = f"{after.reached:0{DIGITS}d}" if after.reached else ""
+            after_score, after_member = str(-after.score), prefix + after.user_id
+        asked = limit if around else limit + 1  # one more tells whether there are more
+        arguments = [str(asked), str(offset), after_score, after_member, around or ""]
+        answer = await self._read("read_page", board, window, arguments)
+        if answer is None:
             return None
-        position = Position(epoch.decode(), int(seq))
+        position, total, age_s, ties, period, (start, first_rank, flat, called) = answer
+        scores = parse_scores(flat, called, ties=ties)
+        entries = rank_entries(scores[:limit], ties, offset=start, first_rank=first_rank)
+        return Aged(age_s, page=Page(position, total, entries, start + len(entries) < total, ties, period))
+
+    async def read_users(self, board: str, users: Sequence[str], window: str = ALL) -> Aged | None:
+        """The standings of some users at one moment, or None when there is no ranking.
+
+        :raises PeriodOver: if the window's next period has to begin first.
+        """
+        answer = await self._read("read_users", board, window, list(users))
+        if answer is None:
+            return None
+        position, total, age_s, _, period, (flat,) = answer
         standings = tuple(
-            Standing(position, total, -int(float(flat[i])), flat[i + 1], flat[i + 2]) if flat[i] else None
-            for i in range(0, len(flat), 3)
+            Standing(-int(float(flat[i])), flat[i + 1], flat[i + 2], flat[i + 3].decode() or None) if flat[i] else None
+            for i in range(0, len(flat), 4)
         )
-        return Aged(age_s, position, total, standings=standings)
+        return Aged(age_s, standings=Standings(position, total, standings, period))
+
+    async def _read(
+        self, script: str, board: str, window: str, arguments: Sequence[str]
+    ) -> tuple[Position, int, int, Ties, Period | None, list[Any]] | None:
+        """Ask a ranking, by the key of its current period; None when there is none, or no such window.
+
+        The script tells the period where we think it another one.
+        """
+        prefix = keys.live(board)
+        for _ in range(MOVES_MAX):
+            first_day = self._first_days.get((board, window), "")
+            names = keys.head(prefix) + keys.ranking(prefix, window, first_day)
+            answer = await self._run(script, names, [window, first_day, *arguments])
+            status, epoch, seq, total, age_s, ties, current, ends_ms, *rest = answer
+            if status == b"ok":
+                period = Period(window, current.decode(), int(ends_ms)) if window != ALL else None
+                return Position(epoch.decode(), int(seq)), total, age_s, ties.decode(), period, rest
+            if status == b"over":
+                raise PeriodOver
+            if status != b"moved":
+                return None
+            if len(self._first_days) >= PERIODS_KNOWN_MAX:
+                self._first_days.clear()
+            self._first_days[board, window] = current.decode()
+        return None
+
+    async def turn_board(self, board: str, epoch: str, periods: Sequence[Period]) -> Status:
+        """Begin the periods of now in those windows whose ranking is of an earlier one; what became of it."""
+        prefix = keys.live(board)
+        names, arguments = [keys.head(prefix)[0]], [keys.channel(board), epoch]
+        for period in periods:
+            names += keys.ranking(prefix, period.window, period.first_day)
+            arguments += (period.window, period.first_day, str(period.ends_ms))
+        status, _ = await self._run("turn_board", names, arguments)
+        return cast(Status, status.decode())
 
     async def confirm_head(self, board: str, ledger: Head) -> tuple[Status, int]:
         """Mark the head as equal to the ledger's, if it is; the status and the head's seq."""
         arguments = [ledger.epoch, str(ledger.seq), ledger.at]
-        status, head_seq = await self._run("confirm_head", board_keys(board), arguments)
+        status, head_seq = await self._run("confirm_head", keys.whole(keys.live(board)), arguments)
         return status.decode(), int(head_seq)
 
-    async def swap_board(self, board: str, rebuilt_key: str, head: Head, *, size: int) -> tuple[Status, int]:
-        """Put a rebuilt ranking of ``size`` entries in place; the status and the head's seq."""
-        keys = [*board_keys(board), rebuilt_key, f"{rebuilt_key}:retired"]
-        arguments = [channel(board), head.epoch, str(head.seq), head.at, str(size)]
-        status, head_seq = await self._run("swap_board", keys, arguments)
+    async def swap_board(self, board: str, new: NewRanking) -> tuple[Status, int]:
+        """Put a new ranking in the place of the present one; the status and the head's seq."""
+        prefix = keys.live(board)
+        names = keys.whole(prefix) + keys.whole(new.prefix)
+        arguments = [keys.channel(board), str(len(new.periods))]
+        for period in new.periods:
+            for each in (prefix, new.prefix):
+                names += keys.ranking(each, period.window, period.first_day)
+            arguments += (period.window, str(_expires_ms(period)))
+        status, head_seq = await self._run("swap_board", names, arguments)
         return status.decode(), int(head_seq)
 
     async def check_rates(self, users: Sequence[str], *, interval_us: int, burst: int) -> list[tuple[bool, int, int]]:
@@ -187,18 +310,47 @@ class Ranks:
 
     # -- what a rebuild needs besides its script
 
-    async def load_entries(self, rebuilt_key: str, scores: Iterable[tuple[str, int]]) -> int:
-        """Add or overwrite entries of a ranking that is being rebuilt; how many were added."""
-        arguments: list[str | int] = []
-        for user_id, score in scores:
-            arguments += (-score, user_id)
-        added = await self._call("ZADD", rebuilt_key, *arguments)
-        await self._call("EXPIRE", rebuilt_key, REBUILD_KEY_TTL_S)
-        return int(added)
+    async def load_entries(self, new: NewRanking, window: str, entries: Sequence[Scored]) -> None:
+        """Add entries to the ranking of a window's period, or of all, that is being made; each user once."""
+        first_day = next((period.first_day for period in new.periods if period.window == window), "")
+        key, ties_key = keys.ranking(new.prefix, window, first_day)
+        names_key = keys.head(new.prefix)[1]
+        members: list[str | int] = []
+        beside: list[str | int] = []
+        for entry in entries:
+            prefix = f"{entry.reached:0{DIGITS}d}" if new.ties == "first" else ""
+            members += (-entry.score, prefix + entry.user_id)
+            if new.ties == "first":
+                beside += (entry.user_id, prefix)
+            elif new.ties == "dense":
+                beside += (-entry.score, -entry.score)
+        named = [part for entry in entries if entry.name is not None for part in (entry.user_id, entry.name)]
+        new.sizes[window] = new.sizes.get(window, 0) + await self._call("ZADD", key, *members)
+        if beside:
+            await self._call("HSET" if new.ties == "first" else "ZADD", ties_key, *beside)
+        if named:
+            new.names += await self._call("HSET", names_key, *named)
+        for each in (key, ties_key, names_key):
+            await self._call("EXPIRE", each, REBUILD_KEY_TTL_S)
 
-    async def drop(self, rebuilt_key: str) -> None:
-        """Drop a ranking that was being rebuilt."""
-        await self._call("UNLINK", rebuilt_key)
+    async def load_head(self, new: NewRanking) -> None:
+        """Say where a new ranking stands, once all its entries are loaded; events can be applied to it then."""
+        fields: list[str | int] = ["epoch", new.head.epoch, "seq", new.head.seq, "at", new.head.at, "ties", new.ties]
+        fields += ["size", new.size, "names", new.names, "verified_at", 0]
+        for period in new.periods:
+            window = period.window
+            fields += [window, period.first_day, f"{window}:size", new.sizes.get(window, 0)]
+            fields += [f"{window}:ends", period.ends_ms]
+        key = keys.head(new.prefix)[0]
+        await self._call("HSET", key, *fields)
+        await self._call("EXPIRE", key, REBUILD_KEY_TTL_S)
+
+    async def drop(self, new: NewRanking) -> None:
+        """Drop a ranking that was being made, as far as it has not taken the present one's place."""
+        names = keys.whole(new.prefix)
+        for period in new.periods:
+            names += keys.ranking(new.prefix, period.window, period.first_day)
+        await self._call("UNLINK", *names)
 
     async def claim_rebuild(self, board: str, holder: str) -> bool:
         """Keep other servers from rebuilding the board for REBUILD_CLAIM_S; False if another one keeps us from it.
@@ -218,20 +370,33 @@ class Ranks:
         """Let others rebuild the board."""
         await self._call("UNLINK", f"sb:{{{board}}}:rebuilding")
 
-    async def read_slices(self, board: str) -> AsyncIterator[list[tuple[str, int]]]:
+    async def read_layout(self, board: str) -> tuple[Ties, dict[str, str]]:
+        """How a board's ties are ranked, and the first day of each window's current period, also where it is cold."""
+        ties, *days = await self._call("HMGET", keys.head(keys.live(board))[0], "ties", *WINDOWS[1:])
+        found = {window: day.decode() for window, day in zip(WINDOWS[1:], days, strict=True) if day is not None}
+        return cast(Ties, (ties or b"shared").decode()), found
+
+    async def read_slices(self, board: str, window: str = ALL, first_day: str = "") -> AsyncIterator[list[Scored]]:
         """Every user's score in the board's order, in slices: who moves meanwhile may be missed or come twice."""
-        start = 0
+        ties, _ = await self.read_layout(board)
+        key, start = keys.ranking(keys.live(board), window, first_day)[0], 0
         while True:
-            flat = await self._call("ZRANGE", board_keys(board)[1], start, start + SLICE_ENTRIES - 1, "WITHSCORES")
+            flat = await self._call("ZRANGE", key, start, start + SLICE_ENTRIES - 1, "WITHSCORES")
             if not flat:
                 return
-            entries = parse_scores(flat)
+            entries = parse_scores(flat, ties=ties)
             yield entries
             start += len(entries)
 
     async def read_scores(self, board: str, users: Sequence[str]) -> dict[str, int]:
         """The scores of those users who have one, also where the ranking lost entries and nobody else reads it."""
-        found = await self._call("ZMSCORE", board_keys(board)[1], *users)
+        key, ties_key = keys.ranking(keys.live(board), ALL)
+        ties, _ = await self.read_layout(board)
+        members = list(users)
+        if ties == "first":
+            reached = await self._call("HMGET", ties_key, *users)
+            members = [(each or b"").decode() + user for each, user in zip(reached, users, strict=True)]
+        found = await self._call("ZMSCORE", key, *members)
         return {user: -int(float(score)) for user, score in zip(users, found, strict=True) if score is not None}
 
     # -- the only ways to the server
@@ -271,129 +436,22 @@ class Ranks:
         self._away = False
         return answer
 
-    def subscription(self, on_message: Callable[[str, bytes], None], on_connect: Callable[[], None]) -> "Subscription":
+    def subscription(self, on_message: Callable[[str, bytes], None], on_connect: Callable[[], None]) -> Subscription:
         """A subscription of this client's, not yet running."""
-        return Subscription(self, self._client, on_message, on_connect)
+        return Subscription(self._client, self.publish, on_message, on_connect)
 
 
-def _parse_page(answer: Sequence[Any], limit: int) -> Aged | None:
-    status, epoch, seq, total, age_s, start, first_rank, flat = answer
-    if status == b"cold":
-        return None
-    scores = parse_scores(flat)
-    position = Position(epoch.decode(), int(seq))
-    entries = rank_shared(scores[:limit], offset=start, first_rank=first_rank)
-    return Aged(age_s, position, total, page=Page(position, total, entries, len(scores) > limit))
+def _expires_ms(period: Period) -> int:
+    return period.ends_ms + PERIOD_GRACE_S * 1_000
 
 
-class Subscription:
-    """One connection that listens to the boards in use, and knows whether it really delivers.
-
-    A subscription can be alive and mute (after a failover, behind a stalled link), so a probe is published every
-    PROBE_INTERVAL_S and must come back. After every (re)connect ``on_connect`` is called: messages may have been
-    missed, so whoever follows a board reads its head again.
-
-    :param on_message: called with board and message, in order.
-    """
-
-    def __init__(
-        self,
-        ranks: Ranks,
-        client: Redis,
-        on_message: Callable[[str, bytes], None],
-        on_connect: Callable[[], None],
-    ) -> None:
-        self._ranks = ranks
-        self._client = client
-        self._on_message = on_message
-        self._on_connect = on_connect
-        self._probe_channel = f"sb:probe:{secrets.token_hex(8)}"
-        self._boards: set[str] = set()
-        self._acknowledged: dict[str, asyncio.Event] = {}
-        self._pubsub: Any = None
-        self._proven_at = float("-inf")
-
-    @property
-    def proven(self) -> bool:
-        """Whether a probe came back lately."""
-        return monotonic() - self._proven_at < PROVEN_S
-
-    async def subscribe(self, board: str) -> None:
-        """Listen to a board; returns when the server has confirmed it.
-
-        :raises RanksUnavailable: if there is no connection or no confirmation within SUBSCRIBE_TIMEOUT_S; the next
-            connection subscribes the board all the same.
-        """
-        self._boards.add(board)
-        acknowledged = self._acknowledged.setdefault(channel(board), asyncio.Event())
-        if self._pubsub is None:
-            raise RanksUnavailable("there is no subscription at the moment")
-        try:
-            async with asyncio.timeout(SUBSCRIBE_TIMEOUT_S):
-                await self._pubsub.subscribe(channel(board))
-                await acknowledged.wait()
-        except (RedisError, OSError, TimeoutError) as exc:
-            raise RanksUnavailable(f"SUBSCRIBE {channel(board)}: {exc}") from exc
-
-    async def unsubscribe(self, board: str) -> None:
-        """Stop listening to a board."""
-        self._boards.discard(board)
-        self._acknowledged.pop(channel(board), None)
-        if self._pubsub is not None:
-            try:
-                await self._pubsub.unsubscribe(channel(board))
-            except (RedisError, OSError, TimeoutError) as exc:
-                raise RanksUnavailable(f"UNSUBSCRIBE {channel(board)}: {exc}") from exc
-
-    async def run(self) -> None:
-        """Listen until cancelled, reconnecting after every failure."""
-        while True:
-            try:
-                await self._listen()
-            except (RedisError, OSError, TimeoutError, RanksUnavailable):
-                self._proven_at = float("-inf")
-            await asyncio.sleep(RECONNECT_S)
-
-    async def _listen(self) -> None:
-        channels = [self._probe_channel, *(channel(board) for board in self._boards)]
-        for acknowledged in self._acknowledged.values():
-            acknowledged.clear()
-        self._pubsub = self._client.pubsub()
-        prober: asyncio.Task[None] | None = None
-        try:
-            await self._pubsub.subscribe(*channels)
-            prober = asyncio.create_task(self._probe(), name="subscription-probe")
-            pending = set(channels)
-            silent_since = monotonic()
-            while True:
-                message = await self._pubsub.get_message(timeout=PROBE_INTERVAL_S)
-                if message is None or message["type"] not in ("subscribe", "message"):
-                    pass
-                elif message["type"] == "subscribe":
-                    name = message["channel"].decode()
-                    if name in self._acknowledged:
-                        self._acknowledged[name].set()
-                    if pending and not (pending := pending - {name}):
-                        self._on_connect()
-                elif (name := message["channel"].decode()) == self._probe_channel:
-                    self._proven_at = silent_since = monotonic()
-                else:
-                    self._on_message(board_of(name), message["data"])
-                if monotonic() - silent_since > MUTE_S:
-                    raise TimeoutError("the subscription is mute")
-        finally:
-            pubsub, self._pubsub = self._pubsub, None
-            if prober is not None:
-                await end_tasks([prober])
-            await close_quietly(pubsub.aclose)
-
-    async def _probe(self) -> None:
-        while True:
-            try:
-                await self._ranks.publish(self._probe_channel, "")
-            except RanksUnavailable:
-                pass  # the probe that does not come back is what counts
-            await asyncio.sleep(PROBE_INTERVAL_S)
+def _encode_score(event: Event, window: str) -> str:
+    """A score as apply_events.lua takes it."""
+    score = event.score_in(window)
+    if score is None:
+        return ""
+    reached = event.reached.get(window)
+    return f"{-score}@{reached:0{DIGITS}d}" if reached else str(-score)
 
 
 def _pack_natively(connection: type) -> type:
@@ -409,48 +467,37 @@ def _pack_natively(connection: type) -> type:
     return type(f"Packing{connection.__name__}", (connection,), {"pack_command": pack_command})
 
 
-async def close_quietly(close: Callable[[], Awaitable[None]]) -> None:
-    """Close a connection that may already be broken."""
-    try:
-        await close()
-    except (RedisError, OSError):
-        pass  # it is closed either way
-
-
-def board_keys(board: str) -> list[str]:
-    """The keys of a board in the order in which every script takes them: head, all."""
-    return [f"sb:{{{board}}}:head", f"sb:{{{board}}}:all"]
-
-
-def rebuilt_key(board: str) -> str:
-    """A new temporary key for a rebuild, in the board's hash tag."""
-    return f"sb:{{{board}}}:rebuilt:{secrets.token_hex(8)}"
-
-
-def channel(board: str) -> str:
-    """The channel of a board's events."""
-    return f"sb:{{{board}}}:events"
-
-
-def board_of(name: str) -> str:
-    """The board whose channel it is."""
-    return name[name.index("{") + 1 : name.index("}")]
-
-
 def encode_event(event: Event) -> bytes:
-    """The event's JSON object as it is published and streamed, still without its ranks."""
-    return orjson.dumps(
-        {
+    """The event's JSON object as it is published and streamed, still without its ranks; begun otherwise where nobody is
+    told. Its time stands in it either way.
+    """
+    at = format_time(event.at)
+    told: dict[str, object] = {}
+    if event.kind in ("score", "revoke", "opening"):
+        told = {
             "userId": event.user_id,
             "actionId": event.action_id,
             "points": event.points,
             "score": event.score,
             "seq": event.seq,
-            "at": format_time(event.at),
+            "at": at,
         }
-    )
+    elif event.kind in ("hide", "unhide", "name"):
+        told = {"kind": event.kind, "userId": event.user_id, "displayName": event.name or None}
+        told |= {"score": None if event.hidden else event.score, "seq": event.seq, "at": at}
+    elif event.kind == "erase":
+        return orjson.dumps({"kind": event.kind, "seq": event.seq, "at": at})
+    if not told or (event.hidden and event.kind != "hide"):
+        return NOBODY + orjson.dumps({"at": at})
+    return orjson.dumps(told)
 
 
-def parse_scores(flat: Sequence[bytes]) -> list[tuple[str, int]]:
-    """Pairs of user id and score from a flat list of members and negated scores."""
-    return [(flat[i].decode(), -int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
+def parse_scores(flat: Sequence[bytes], names: Sequence[bytes] = (), *, ties: Ties) -> list[Scored]:
+    """Entries from a flat list of members and negated scores, and one of users and display names."""
+    called = {names[i].decode(): names[i + 1].decode() for i in range(0, len(names), 2)}
+    entries = []
+    for i in range(0, len(flat), 2):
+        member, score = flat[i].decode(), -int(float(flat[i + 1]))
+        user_id, reached = (member[DIGITS:], int(member[:DIGITS])) if ties == "first" else (member, 0)
+        entries.append(Scored(user_id, score, called.get(user_id), reached))
+    return entries

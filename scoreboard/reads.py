@@ -9,17 +9,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from scoreboard.acknowledged import Acknowledged, Needed
-from scoreboard.errors import RanksUnavailable, Unavailable
+from scoreboard.errors import NotFound, RanksUnavailable, Unavailable
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
-from scoreboard.model import Page, Position, Standing, Standings
-from scoreboard.ranks import Aged, Ranks
+from scoreboard.model import ALL, Cursor, Page, Position, Standings
+from scoreboard.ranks import Aged, PeriodOver, Ranks
 from scoreboard.repair import Repair
 
 SOFT_EXPIRY_S = 30
 HARD_EXPIRY_S = 300
 
-T = TypeVar("T", Page, Standing, Standings)
+T = TypeVar("T", Page, Standings)
 
 
 class Reads:
@@ -46,58 +46,67 @@ class Reads:
         """Somebody is told of a position: from now on nobody is told of an older one."""
         self._acknowledged.note(board, position)
 
-    async def read_page(self, board: str, *, offset: int, limit: int, after: tuple[int, str] | None = None) -> Page:
-        """A page; ``after`` (score, user id) wins over ``offset``.
+    async def read_page(
+        self, board: str, window: str = ALL, *, offset: int = 0, limit: int, after: Cursor | None = None
+    ) -> Page:
+        """A page of a window's current period; ``after`` wins over ``offset``.
 
-        :raises NotFound: if there is no such board.
+        :raises NotFound, Invalid: if there is no such board, or it has no such window.
         :raises Unavailable: if no store can tell.
         """
         page = await self._read(
             board,
-            lambda: self._ranks.read_page(board, offset=offset, limit=limit, after=after),
+            lambda: self._ranks.read_page(board, window, offset=offset, limit=limit, after=after),
             lambda aged: aged.page,
-            lambda: self._ledger.read_page(board, offset=offset, limit=limit, after=after),
+            lambda: self._ledger.read_page(board, window, offset=offset, limit=limit, after=after),
         )
         assert page is not None
         return page
 
-    async def read_around(self, board: str, user_id: str, radius: int) -> Page | None:
-        """A user with neighbours, or None when the user has no score.
+    async def read_around(self, board: str, user_id: str, radius: int, window: str = ALL) -> Page | None:
+        """A user with neighbours, or None when the user has no score, which the ledger has the last word on.
 
+        :raises NotFound, Invalid: if there is no such board, or it has no such window.
         :raises Unavailable: if no store can tell.
         """
         return await self._read(
             board,
-            lambda: self._ranks.read_around(board, user_id, radius),
+            lambda: self._ranks.read_page(board, window, limit=2 * radius + 1, around=user_id),
             lambda aged: aged.page if aged.page is not None and aged.page.entries else None,
-            lambda: self._ledger.read_around(board, user_id, radius),
+            lambda: self._ledger.read_around(board, user_id, radius, window),
         )
 
-    async def read_standing(self, board: str, user_id: str) -> Standing | None:
+    async def read_standing(self, board: str, user_id: str, window: str = ALL) -> Standings | None:
         """A user's place, or None when the user has no score, which the ledger has the last word on.
 
-        :raises NotFound: if there is no such board.
+        :raises NotFound, Invalid: if there is no such board, or it has no such window.
         :raises Unavailable: if no store can tell.
         """
 
-        async def ask_ledger() -> Standing | None:
-            return (await self._ledger.read_standings(board, [user_id])).users[0]
+        def with_score(standings: Standings | None) -> Standings | None:
+            return standings if standings is not None and standings.users[0] is not None else None
+
+        async def ask_ledger() -> Standings | None:
+            return with_score(await self._ledger.read_standings(board, [user_id], window))
 
         return await self._read(
-            board, lambda: self._ranks.read_users(board, [user_id]), lambda aged: aged.standings[0], ask_ledger
+            board,
+            lambda: self._ranks.read_users(board, [user_id], window),
+            lambda aged: with_score(aged.standings),
+            ask_ledger,
         )
 
-    async def read_standings(self, board: str, users: Sequence[str]) -> Standings:
+    async def read_standings(self, board: str, users: Sequence[str], window: str = ALL) -> Standings:
         """The places of users, in the order asked.
 
-        :raises NotFound: if there is no such board.
+        :raises NotFound, Invalid: if there is no such board, or it has no such window.
         :raises Unavailable: if no store can tell.
         """
         standings = await self._read(
             board,
-            lambda: self._ranks.read_users(board, users),
-            lambda aged: Standings(aged.position, aged.total, aged.standings),
-            lambda: self._ledger.read_standings(board, users),
+            lambda: self._ranks.read_users(board, users, window),
+            lambda aged: aged.standings,
+            lambda: self._ledger.read_standings(board, users, window),
         )
         assert standings is not None
         return standings
@@ -112,7 +121,7 @@ class Reads:
         """From the ranking if it can be trusted and has it, else from the ledger."""
         needed = self._acknowledged.needed(board)
         suspect = self._repair.is_suspect(board) or not self._ranks.available
-        aged = None if suspect else await self._ask_ranks(board, ask_ranks())
+        aged = None if suspect else await self._ask_ranks(board, ask_ranks)
         found = pick(aged) if aged is not None and self._is_trusted(board, aged, needed) else None
         source = "ranks"
         if found is None:
@@ -122,7 +131,7 @@ class Reads:
                     self._acknowledged.settle(board, needed, found.position)
                     self._repair.use(board)
             except Unavailable:
-                aged = await self._ask_ranks(board, ask_ranks()) if suspect else aged
+                aged = await self._ask_ranks(board, ask_ranks) if suspect else aged
                 found = pick(aged) if aged is not None and needed.met_by(aged.position) else None
                 source = "ranks_untrusted"
                 if found is None:
@@ -132,12 +141,21 @@ class Reads:
             self.tell(board, found.position)
         return found
 
-    async def _ask_ranks(self, board: str, question: Awaitable[Aged | None]) -> Aged | None:
+    async def _ask_ranks(self, board: str, ask: Callable[[], Awaitable[Aged | None]]) -> Aged | None:
+        """The ranking's answer; a window whose period is over goes on to the next one first."""
         try:
-            aged = await question
+            try:
+                aged = await ask()
+            except PeriodOver:
+                await self._repair.turn(board)
+                aged = await ask()
+        except PeriodOver:
+            return None  # the stores' clocks differ: by the ledger's it is not over yet
         except RanksUnavailable:
             self._repair.suspect(board)
             return None
+        except (Unavailable, NotFound):
+            return None  # which the ledger will say itself
         if aged is None:
             self._repair.use(board)
         return aged

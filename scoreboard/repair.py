@@ -17,13 +17,15 @@ from contextlib import suppress
 from functools import partial
 from time import monotonic
 
+import msgspec
 import structlog
 
+from scoreboard import keys
 from scoreboard.errors import NotFound, RanksUnavailable, Unavailable
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
 from scoreboard.model import Event, Head, format_time
-from scoreboard.ranks import REBUILD_CLAIM_S, Ranks, rebuilt_key
+from scoreboard.ranks import REBUILD_CLAIM_S, NewRanking, Ranks
 from scoreboard.tasks import end_tasks, read_ahead
 
 TICK_S = 0.5
@@ -282,6 +284,40 @@ class Repair:
         if head is not None and head.epoch == epoch and through - head.seq <= INLINE_LAG_MAX:
             await self._replay(board, epoch, after=head.seq, through=through)
 
+    async def catch_up(self, board: str, head: Head, erased: str | None = None) -> None:
+        """Rank an event that was just committed and is no submission, if the ranking is there; else it will be.
+
+        :param erased: the id of the user whom the event erased. The ledger does not have it any more, and without it
+            the ranking has to be rebuilt.
+        """
+        self.acknowledge(board, head)
+        try:
+            if erased is not None:
+                await self._erase(board, head, erased)
+            else:
+                await self.replay(board, head.epoch, through=head.seq)
+        except (Unavailable, RanksUnavailable):
+            self.suspect(board)
+            return
+        self.confirm(board)
+
+    async def _erase(self, board: str, head: Head, erased: str) -> None:
+        await self.replay(board, head.epoch, through=head.seq - 1)
+        events = await self._ledger.read_events(board, after=head.seq - 2 if head.seq > 1 else 0, limit=2)
+        events = [
+            msgspec.structs.replace(event, user_id=erased) if event.seq == head.seq else event for event in events
+        ]
+        await self._ranks.apply_events(board, head.epoch, events, previous_at="")
+
+    async def turn(self, board: str) -> None:
+        """Begin the periods of now in a board's ranking, where those it has are over.
+
+        :raises NotFound: if there is no such board.
+        :raises Unavailable, RanksUnavailable: if either store does not answer.
+        """
+        layout = await self._ledger.read_layout(board)
+        await self._ranks.turn_board(board, layout.head.epoch, layout.periods)
+
     async def _replay(self, board: str, epoch: str, *, after: int, through: int) -> bool:
         """Apply the ledger's events in (after, through]; False if the ranking was replaced meanwhile."""
         self._metrics.repairs.labels("replay").inc()
@@ -319,28 +355,47 @@ class Repair:
         """
         self._metrics.repairs.labels("rebuild").inc()
         started = monotonic()
-        key = rebuilt_key(board)
-        size = 0
+        new: NewRanking | None = None
         try:
-            async with self._ledger.stream_totals(board) as (head, slices):
+            async with self._ledger.stream_totals(board) as (layout, slices):
+                new = NewRanking(keys.rebuilt(board), layout.head, layout.ties, layout.periods)
                 claimed_at = started
-                async for scores in slices:
+                async for window, entries in slices:
                     if monotonic() - claimed_at > REBUILD_CLAIM_S / 3:
                         await self._ranks.claim_rebuild(board, self._name)
                         claimed_at = monotonic()
-                    size += await self._ranks.load_entries(key, scores)
+                    await self._ranks.load_entries(new, window, entries)
+            await self._ranks.load_head(new)
             for _ in range(SWAP_ATTEMPTS):
-                status, _ = await self._ranks.swap_board(board, key, head, size=size)
+                status, _ = await self._ranks.swap_board(board, new)
                 if status == "swapped":
                     seconds = round(monotonic() - started, 3)
-                    log.info("ranking_rebuilt", board=board, seq=head.seq, players=size, seconds=seconds)
+                    log.info("ranking_rebuilt", board=board, seq=new.head.seq, players=new.size, seconds=seconds)
                     return
                 if status == "partial":
                     raise RanksUnavailable(f"the new ranking of {board!r} lost entries; is Redis evicting keys?")
-                while events := await self._ledger.read_events(board, after=head.seq, limit=REPLAY_EVENTS):
-                    latest = {event.user_id: event.score for event in events}
-                    size += await self._ranks.load_entries(key, latest.items())
-                    head = Head(head.epoch, events[-1].seq, format_time(events[-1].at))
+                await self._bring_up(board, new)
         finally:
-            await self._ranks.drop(key)
+            if new is not None:
+                await self._ranks.drop(new)
         raise RanksUnavailable(f"the ranking of {board!r} moved on during {SWAP_ATTEMPTS} tries to replace it")
+
+    async def _bring_up(self, board: str, new: NewRanking) -> None:
+        """Apply to a new ranking what came since.
+
+        :raises RanksUnavailable: if that can't be told by events, so that it has to be made once more.
+        """
+        after = new.head.seq
+        while events := await self._ledger.read_events(board, after=max(after - 1, 0), limit=REPLAY_EVENTS):
+            if events[-1].seq <= after:
+                return
+            applied = await self._ranks.apply_events(board, new.head.epoch, events, previous_at="", prefix=new.prefix)
+            if applied.status != "applied":
+                raise RanksUnavailable(f"the new ranking of {board!r} can't be brought up: {applied.status}")
+            after = events[-1].seq
+            new.head = Head(new.head.epoch, after, format_time(events[-1].at))
+            # It may have gone on to later periods, never to earlier ones.
+            latest = {period.window: period for period in (*events[-1].periods, *new.periods)}
+            for period in events[-1].periods:
+                latest[period.window] = max(period, latest[period.window], key=lambda each: each.first_day)
+            new.periods = tuple(latest[period.window] for period in new.periods)

@@ -12,8 +12,8 @@ import structlog
 from scoreboard.app import Backing, open_ledger, run_process, stop_on_signals
 from scoreboard.auth import read_or_create_secret
 from scoreboard.config import Config
+from scoreboard.database import POOLS_MAX
 from scoreboard.embedded import CONNECTIONS_MAX, DataDir, EmbeddedStores
-from scoreboard.ledger import POOLS_MAX
 from scoreboard.listeners import bind_listeners
 from scoreboard.migrations import migrate
 from scoreboard.model import Action

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from scoreboard.ledger import Ledger
-from scoreboard.model import Board, Head
-from scoreboard.ranks import Ranks
+from scoreboard.model import ALL, WINDOWS, Board, Head, Scored, Standing, Standings
+from scoreboard.ranks import PeriodOver, Ranks
 from scoreboard.tasks import end_tasks, read_ahead
 
 DIFFERENCES_MAX = 100
@@ -29,7 +29,8 @@ SLICE_EVENTS = 20_000
 USERS_AT_ONCE = 100_000
 """Users whose totals one statement compares: some tens of MB of PostgreSQL."""
 
-Entry = tuple[str, int]
+Place = tuple[int, int, str]
+"""What orders an entry: its negated score, the seq at which it was reached where that counts, and its user."""
 T = TypeVar("T")
 
 
@@ -110,9 +111,32 @@ async def verify_ledger(
         found.append(Difference(board, "ledger times fall", f"{disordered} events before the previous one"))
     if not row["is_last_at"]:
         found.append(Difference(board, "head has another time", "its last_at is not the time of the last event"))
-    if row["players"] != row["users"]:
-        found.append(Difference(board, "players miscounted", f"{row['players']}, totals have {row['users']}"))
-    return found + await _verify_totals(ledger, board, row, advance)
+    if row["players"] != row["shown"]:
+        found.append(Difference(board, "players miscounted", f"{row['players']}, totals have {row['shown']}"))
+    return found + await _verify_totals(ledger, board, row, advance) + await _verify_windows(ledger, board, row)
+
+
+async def _verify_windows(ledger: Ledger, board: str, row: dict[str, Any]) -> list[Difference]:
+    """What differs between a board's ledger, the totals of its windows' periods, and the counts of their users."""
+    if (await ledger.read_board(board)).windows == (ALL,):
+        return []
+    found = []
+    for period in await ledger.verify_periods(board, limit=DIFFERENCES_MAX):
+        detail = f"{period['time_window']} {period['period']}: {period['players']}, totals have {period['shown']}"
+        found.append(Difference(board, "players of a period miscounted", detail))
+    parts = 1 + row["users"] // USERS_AT_ONCE
+    for part in range(parts):
+        limit = DIFFERENCES_MAX - len(found)
+        for user in await ledger.verify_windows(board, part=part, parts=parts, limit=limit):
+            detail = (
+                f"user {user['user_id']!r} in the {user['time_window']} of {user['period']}: events come to "
+                f"{user['ledger_score']} over {user['ledger_events']}; total {user['total_score']} over "
+                f"{user['total_submissions']}"
+            )
+            found.append(Difference(board, "total of a period is not the ledger's", detail))
+        if len(found) >= DIFFERENCES_MAX:
+            break
+    return found
 
 
 async def _count_events(ledger: Ledger, board: str, last_seq: int, advance: Callable[[int], None]) -> tuple[int, int]:
@@ -137,8 +161,9 @@ async def _verify_totals(
         limit = DIFFERENCES_MAX - len(found)
         for user in await ledger.verify_totals(board, part=part, parts=parts, limit=limit):
             detail = (
-                f"user {user['user_id']!r}: events sum to {user['ledger_sum']} over {user['ledger_events']}, the last "
-                f"says {user['last_score_after']}; total {user['total_score']} over {user['total_submissions']}"
+                f"user {user['user_id']!r}: events sum to {user['ledger_sum']} over {user['ledger_events']}, that "
+                f"which reached it says {user['reached_score']}; total {user['total_score']} over "
+                f"{user['total_submissions']}"
             )
             found.append(Difference(board, "total is not the ledger's sum", detail))
         advance(-(-row["last_seq"] // parts))
@@ -148,20 +173,52 @@ async def _verify_totals(
 
 
 async def _verify_ranks(ledger: Ledger, ranks: Ranks, board: str, advance: Callable[[int], None]) -> list[Difference]:
-    async with ledger.stream_totals(board) as (position, totals):
-        head = await _wait_for(lambda: ranks.read_head(board), lambda head: _has_reached(head, position))
+    async with ledger.stream_totals(board) as (layout, totals):
+        head = await _wait_for(lambda: ranks.read_head(board), lambda head: _has_reached(head, layout.head))
         lags = []
-        if not _has_reached(head, position):
-            lags = [Difference(board, "ranking lags", f"it is at {head}, the ledger at {position}")]
+        if not _has_reached(head, layout.head):
+            lags = [Difference(board, "ranking lags", f"it is at {head}, the ledger at {layout.head}")]
             if head is not None:
                 return lags
-        found: dict[str, Difference] = {}
-        async with read_ahead(ranks.read_slices(board)) as ranking:
-            async for users in _find_suspects(totals, ranking, advance):
-                found |= await _compare_at_head(ledger, ranks, board, users, position, is_cold=head is None)
-                if len(found) >= DIFFERENCES_MAX:
-                    break
-    return lags + [found[user] for user in sorted(found)][:DIFFERENCES_MAX]
+        found: dict[tuple[str, str], Difference] = {}
+        views = Views(totals)
+        for period in (None, *layout.periods):
+            window, first_day = (period.window, period.first_day) if period is not None else (ALL, "")
+            async with read_ahead(ranks.read_slices(board, window, first_day)) as ranking:
+                async for users in _find_suspects(views.of(window), ranking, advance if period is None else _ignore):
+                    if period is None:
+                        differences = await _compare_at_head(
+                            ledger, ranks, board, users, layout.head, is_cold=head is None
+                        )
+                    else:
+                        differences = await _compare_window(ledger, ranks, board, window, users)
+                    found |= {(window, user): difference for user, difference in differences.items()}
+                    if len(found) >= DIFFERENCES_MAX:
+                        break
+    return lags + [found[key] for key in sorted(found)][:DIFFERENCES_MAX]
+
+
+def _ignore(done: int) -> None:
+    """Windows are checked without being counted."""
+
+
+class Views:
+    """Splits a stream of one window's totals after the other's. To be read in their order."""
+
+    def __init__(self, totals: AsyncIterator[tuple[str, list[Scored]]]) -> None:
+        self._totals = totals
+        self._next: tuple[str, list[Scored]] | None = None
+
+    async def of(self, window: str) -> AsyncIterator[list[Scored]]:
+        """The slices of a window; what is left of those before it is passed over."""
+        while True:
+            if self._next is None:
+                self._next = await anext(self._totals, None)
+            if self._next is None or WINDOWS.index(self._next[0]) > WINDOWS.index(window):
+                return
+            (found, entries), self._next = self._next, None
+            if found == window:
+                yield entries
 
 
 def _has_reached(head: Head | None, position: Head) -> bool:
@@ -172,29 +229,29 @@ def _has_reached(head: Head | None, position: Head) -> bool:
 
 
 async def _find_suspects(
-    totals: AsyncIterator[list[Entry]], ranking: AsyncIterator[list[Entry]], advance: Callable[[int], None]
+    totals: AsyncIterator[list[Scored]], ranking: AsyncIterator[list[Scored]], advance: Callable[[int], None]
 ) -> AsyncIterator[list[str]]:
     """Merge two streams of one order: users whose entry is not in both, as both are read, a portion at a time."""
     suspects: set[str] = set()
-    left: list[Entry] = await anext(totals, [])
-    right: list[Entry] = await anext(ranking, [])
+    left = await _next_places(totals)
+    right = await _next_places(ranking)
     while left or right:
         # What is known of both goes up to here; where one has ended, that is the other's next slice.
-        border = min(_place(part[-1]) for part in (left, right) if part)
-        both = bisect_right(left, border, key=_place), bisect_right(right, border, key=_place)
-        suspects.update(user for user, _ in set(left[: both[0]]) ^ set(right[: both[1]]))
+        border = min(part[-1] for part in (left, right) if part)
+        both = bisect_right(left, border), bisect_right(right, border)
+        suspects.update(user for _, _, user in set(left[: both[0]]) ^ set(right[: both[1]]))
         advance(both[0])
-        left = left[both[0] :] or await anext(totals, [])
-        right = right[both[1] :] or await anext(ranking, [])
+        left = left[both[0] :] or await _next_places(totals)
+        right = right[both[1] :] or await _next_places(ranking)
         while len(suspects) >= SUSPECTS_AT_ONCE:
             yield [suspects.pop() for _ in range(SUSPECTS_AT_ONCE)]
     if suspects:
         yield list(suspects)
 
 
-def _place(entry: Entry) -> tuple[int, str]:
-    user, score = entry
-    return -score, user
+async def _next_places(entries: AsyncIterator[list[Scored]]) -> list[Place]:
+    """The next entries by what orders them; none at the end."""
+    return [(-entry.score, entry.reached, entry.user_id) for entry in await anext(entries, [])]
 
 
 async def _compare_at_head(
@@ -207,9 +264,9 @@ async def _compare_at_head(
     aged = None
     if not is_cold:  # it may be lost only now: then a server that is up brings it back
         aged = await _wait_for(lambda: ranks.read_users(board, users), lambda aged: aged is not None)
-    if aged is not None:
+    if aged is not None and aged.standings is not None:
         seq = aged.position.seq
-        ranked = {user: place.score for user, place in zip(users, aged.standings, strict=True) if place}
+        ranked = {user: place.score for user, place in zip(users, aged.standings.users, strict=True) if place}
     else:
         seq = position.seq
         ranked = await ranks.read_scores(board, users)
@@ -220,6 +277,41 @@ async def _compare_at_head(
             detail = f"user {user!r} at seq {seq}: ranked with {ranked.get(user)}, the ledger says {expected.get(user)}"
             found[user] = Difference(board, "ranking is not the ledger", detail)
     return found
+
+
+async def _compare_window(
+    ledger: Ledger, ranks: Ranks, board: str, window: str, users: list[str]
+) -> dict[str, Difference]:
+    """Compare users in a window's current period, when ranking and totals are seen at the same position.
+
+    On a board that never rests for long enough nothing is told of those who move.
+    """
+
+    async def ask() -> tuple[Standings | None, Standings]:
+        try:
+            aged = await ranks.read_users(board, users, window)
+        except PeriodOver:
+            aged = None
+        return aged.standings if aged is not None else None, await ledger.read_standings(board, users, window)
+
+    def is_same_moment(asked: tuple[Standings | None, Standings]) -> bool:
+        ranked, expected = asked
+        return ranked is not None and (ranked.position, ranked.period) == (expected.position, expected.period)
+
+    asked = await _wait_for(ask, is_same_moment)
+    ranked, expected = asked
+    found: dict[str, Difference] = {}
+    if ranked is None or not is_same_moment(asked):
+        return found
+    for user, has, wanted in zip(users, ranked.users, expected.users, strict=True):
+        if has != wanted:
+            detail = f"user {user!r} in the {window}: {_show(has)} in the ranking, {_show(wanted)} by the totals"
+            found[user] = Difference(board, "ranking of a period is not the ledger", detail)
+    return found
+
+
+def _show(standing: Standing | None) -> str:
+    return "nothing" if standing is None else f"{standing.score} at rank {standing.rank}"
 
 
 async def _wait_for(ask: Callable[[], Awaitable[T]], is_good: Callable[[T], bool]) -> T:

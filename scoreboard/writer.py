@@ -17,8 +17,9 @@ from typing import cast
 import msgspec
 import structlog
 
+from scoreboard.database import WRITE_POOL_MAX, BatchRefused, RolledBack
 from scoreboard.errors import NotFound, Overloaded, RanksUnavailable, ScoreboardError, Unavailable
-from scoreboard.ledger import WRITE_POOL_MAX, BatchRefused, Ledger, RolledBack
+from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
 from scoreboard.model import Event, Head, RankChange, Ruling, Submission, format_time
 from scoreboard.ranks import Applied, Ranks
@@ -345,7 +346,19 @@ class _Lane:
         if self._writer._repair.is_suspect(self._board):
             return {}
         events = [
-            Event(r.seq, p.submission.user_id, p.submission.action_id, r.points, r.score, r.at)
+            Event(
+                r.seq,
+                p.submission.user_id,
+                p.submission.action_id,
+                r.points,
+                r.score,
+                r.at,
+                "score",
+                r.hidden,
+                r.windows,
+                r.periods,
+                r.name,
+            )
             for p, r in zip(batch, rulings, strict=True)
             if r.outcome == "recorded"
         ]
@@ -370,15 +383,15 @@ class _Lane:
         self, batch: list[_Pending], rulings: list[Ruling], known: dict[int, RankChange]
     ) -> dict[int, RankChange]:
         """The ranks of now for replays, and for events that another server's replay applied before us."""
-        unknown = [(p, r) for p, r in zip(batch, rulings, strict=True) if r.seq and r.seq not in known]
+        unknown = [(p, r) for p, r in zip(batch, rulings, strict=True) if r.seq and not r.hidden and r.seq not in known]
         if not unknown:
             return {}
         aged = await self._writer._ranks.read_users(self._board, [p.submission.user_id for p, _ in unknown])
-        if aged is None:
+        if aged is None or aged.standings is None:
             return {}
         return {
             r.seq: RankChange(standing.rank, standing.rank if r.outcome == "replayed" else None)
-            for (_, r), standing in zip(unknown, aged.standings, strict=True)
+            for (_, r), standing in zip(unknown, aged.standings.users, strict=True)
             if standing is not None
         }
 

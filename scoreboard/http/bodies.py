@@ -5,7 +5,16 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from scoreboard.model import ID_CHARS_MAX, IDEMPOTENCY_KEY_CHARS_MAX, SCORE_MAX
+from scoreboard.model import (
+    ID_CHARS_MAX,
+    IDEMPOTENCY_KEY_CHARS_MAX,
+    NAME_CHARS_MAX,
+    REASON_CHARS_MAX,
+    SCORE_MAX,
+    WINDOWS,
+    Operator,
+    Ties,
+)
 
 Schema = dict[str, Any]
 
@@ -16,15 +25,22 @@ Name = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, pattern="^[A-Z
 _NAME: Schema = {"minLength": 1, "maxLength": ID_CHARS_MAX, "pattern": "^[A-Za-z0-9._-]+$"}
 _USER_ID: Schema = {"minLength": 1, "maxLength": ID_CHARS_MAX}
 _KEY: Schema = {"minLength": 1, "maxLength": IDEMPOTENCY_KEY_CHARS_MAX, "pattern": "^[ -~]+$"}
+_WINDOWS: Schema = {"uniqueItems": True, "contains": {"const": "all"}}
+_POINTS: Schema = {"minimum": -SCORE_MAX, "maximum": SCORE_MAX}
 UserId = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
+Points = Annotated[int, Meta(ge=-SCORE_MAX, le=SCORE_MAX)]
 
 
 class SubmissionBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
-    """One action of one user. ``userId`` defaults to the token's sub."""
+    """One action of one user. ``userId`` defaults to the token's sub.
+
+    ``points`` are for actions that leave them open, and need the scope scores:any.
+    """
 
     action_id: Name
     user_id: UserId | msgspec.UnsetType = msgspec.UNSET
     board: Name = "global"
+    points: Points | msgspec.UnsetType = msgspec.UNSET
 
 
 class BatchedSubmission(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
@@ -34,6 +50,7 @@ class BatchedSubmission(msgspec.Struct, forbid_unknown_fields=True, rename="came
     action_id: Annotated[str, Meta(extra_json_schema=_NAME)]
     user_id: Annotated[str, Meta(extra_json_schema=_USER_ID)] | msgspec.UnsetType = msgspec.UNSET
     idempotency_key: Annotated[str, Meta(extra_json_schema=_KEY)] | None = None
+    points: Annotated[int, Meta(extra_json_schema=_POINTS)] | None = None
 
 
 class BatchBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
@@ -46,23 +63,48 @@ class BatchBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 class BoardBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """A board's settings."""
 
-    # Other windows and ties have their place in the schema but are not served by this version: refused, not ignored.
     title: Annotated[str, Meta(max_length=200)] = ""
-    windows: Annotated[tuple[Literal["all"], ...], Meta(min_length=1, max_length=1)] = ("all",)
-    ties: Literal["shared"] = "shared"
+    windows: Annotated[
+        tuple[Literal["all", "day", "week", "month"], ...],
+        Meta(min_length=1, max_length=len(WINDOWS), extra_json_schema=_WINDOWS),
+    ] = ("all",)
+    ties: Ties = "shared"
     timezone: Annotated[str, Meta(min_length=1, max_length=64)] = "UTC"
+    operator: Operator = "sum"
+    floor: Points | None = None
+
+
+class Bounds(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """What a trusted server may say that an action was worth."""
+
+    min: Points
+    max: Points
 
 
 class ActionBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """What an action is worth, and how often one user may do it."""
 
-    points: Annotated[int, Meta(ge=-SCORE_MAX, le=SCORE_MAX)]
+    points: Points | Bounds
     cooldown_seconds: Annotated[int, Meta(ge=0, le=31_536_000)] = 0
     daily_cap: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     enabled: bool = True
+
+
+class UserBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """What a user is called where people look; null takes the name away."""
+
+    display_name: Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)] | None
+
+
+class RevokeBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """Why an event is made undone."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=REASON_CHARS_MAX)]
 
 
 batch_decoder = msgspec.json.Decoder(BatchBody)
 submission_decoder = msgspec.json.Decoder(SubmissionBody)
 board_decoder = msgspec.json.Decoder(BoardBody)
 action_decoder = msgspec.json.Decoder(ActionBody)
+user_decoder = msgspec.json.Decoder(UserBody)
+revoke_decoder = msgspec.json.Decoder(RevokeBody)

@@ -1,5 +1,8 @@
 """Reads of boards and users: pages, stats, history."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
@@ -11,6 +14,7 @@ from scoreboard.http.parse import (
     decode_segment,
     parse_board,
     parse_integer,
+    parse_period,
     parse_text,
     parse_user_ids,
     parse_window,
@@ -29,23 +33,28 @@ async def read_leaderboard(services: Services, request: Request) -> HTTPResponse
     """A page of a board."""
     check_may_read(services, request)
     # Most ask for nothing special; looking for each parameter took 2 % of an answer.
-    board, (limit, offset, after) = _parse_page(request) if request.query_string else (DEFAULT_BOARD, DEFAULT_PAGE)
-    answer = await services.pages.read_leaderboard(board, limit=limit, offset=offset, after=after)
+    asked = _parse_page(request) if request.query_string else (DEFAULT_BOARD, DEFAULT_PAGE)
+    answer = await services.pages.read_leaderboard(*asked)
     headers = {"etag": answer.etag, "cache-control": REVALIDATE}
     if matches(request.headers.get("if-none-match"), answer.etag):
         return Answer(None, 304, headers)
     return Answer(answer.body, 200, headers, JSON)
 
 
-def _parse_page(request: Request) -> tuple[str, Key]:
-    board = parse_board(request)
-    parse_window(request)
+def _parse_page(request: Request) -> tuple[str, Key, str, str | None]:
+    board, window, first_day = parse_view(request)
     limit = parse_integer(request, "limit", DEFAULT_PAGE[0], low=1, high=PAGE_SIZE_MAX)
     offset = parse_integer(request, "offset", 0, low=0, high=SCORE_MAX)
     cursor = parse_text(request, "cursor")
     if cursor is not None and offset:
         raise Invalid("cursor", "does not go together with offset")
-    return board, (limit, offset, decode_cursor(cursor) if cursor is not None else None)
+    return board, (limit, offset, decode_cursor(cursor) if cursor is not None else None), window, first_day
+
+
+def parse_view(request: Request) -> tuple[str, str, str | None]:
+    """The board, window and first day of a period of it that a query asks for."""
+    window = parse_window(request)
+    return parse_board(request), window, parse_period(request, window)
 
 
 def matches(if_none_match: str | None, etag: str) -> bool:
@@ -60,27 +69,24 @@ async def read_around(services: Services, request: Request, user_id: str) -> HTT
     """A user and the neighbours."""
     check_may_read(services, request)
     user = check_user_id("userId", decode_segment("userId", user_id))
-    board = parse_board(request)
-    parse_window(request)
+    board, window, first_day = parse_view(request)
     radius = parse_integer(request, "radius", RADIUS, low=0, high=RADIUS_MAX)
-    return json_response(await services.pages.read_around(board, user, radius))
+    return json_response(await services.pages.read_around(board, user, radius, window, first_day))
 
 
 async def read_users(services: Services, request: Request) -> HTTPResponse:
     """Some users, in the order asked."""
     check_may_read(services, request)
-    board = parse_board(request)
-    parse_window(request)
-    return json_response(await services.pages.read_users(board, parse_user_ids(request)))
+    board, window, first_day = parse_view(request)
+    return json_response(await services.pages.read_users(board, parse_user_ids(request), window, first_day))
 
 
 async def read_stats(services: Services, request: Request, user_id: str) -> HTTPResponse:
     """A user's place on a board."""
     check_may_read(services, request)
     user = check_user_id("userId", decode_segment("userId", user_id))
-    board = parse_board(request)
-    parse_window(request)
-    return json_response(await services.pages.read_stats(board, user))
+    board, window, first_day = parse_view(request)
+    return json_response(await services.pages.read_stats(board, user, window, first_day))
 
 
 async def read_history(services: Services, request: Request, user_id: str) -> HTTPResponse:
@@ -95,18 +101,16 @@ async def read_history(services: Services, request: Request, user_id: str) -> HT
     if not events:
         await services.ledger.read_board(board)  # a board that does not exist is not an empty one
     page = events[:limit]
-    return json_response(
-        {
-            "events": [
-                {
-                    "seq": event.seq,
-                    "actionId": event.action_id,
-                    "points": event.points,
-                    "scoreAfter": event.score,
-                    "at": format_time(event.at),
-                }
-                for event in page
-            ],
-            "next": page[-1].seq if len(events) > limit else None,
-        }
-    )
+    following = page[-1]["seq"] if len(events) > limit else None
+    return json_response({"events": [_render_event(event) for event in page], "next": following})
+
+
+def _render_event(event: Mapping[str, Any]) -> dict[str, object]:
+    shown = {
+        "seq": event["seq"],
+        "actionId": event["action_id"],
+        "points": event["points"],
+        "scoreAfter": event["score_after"],
+        "at": format_time(event["at"]),
+    }
+    return shown if event["revokes"] is None else shown | {"revokes": event["revokes"]}

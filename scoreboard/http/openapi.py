@@ -7,17 +7,19 @@ import msgspec
 import orjson
 
 from scoreboard import __version__, errors
-from scoreboard.http.bodies import ActionBody, BatchBody, BoardBody, SubmissionBody
+from scoreboard.http.bodies import ActionBody, BatchBody, BoardBody, RevokeBody, SubmissionBody, UserBody
 from scoreboard.model import (
     BOARDS_LISTED_MAX,
     HISTORY_SIZE_MAX,
     ID_CHARS_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
     PAGE_SIZE_MAX,
+    PERIODS_LISTED_MAX,
     RADIUS,
     RADIUS_MAX,
     SCORE_MAX,
     USERS_ASKED_MAX,
+    WINDOWS,
 )
 
 Schema = dict[str, Any]
@@ -27,6 +29,7 @@ COUNT: Schema = {"type": "integer", "minimum": 0}
 SCORE: Schema = {"type": "integer", "minimum": -SCORE_MAX, "maximum": SCORE_MAX}
 RANK: Schema = {"type": "integer", "minimum": 1}
 TIME: Schema = {"type": "string", "format": "date-time"}
+DAY: Schema = {"type": "string", "format": "date"}
 HEADERS = {
     "ETag": "Names this state of the page, for If-None-Match",
     "Idempotent-Replayed": "true when the key had been used before",
@@ -50,6 +53,8 @@ BODY_EXAMPLES = {
     "BatchBody": {"submissions": [{"actionId": "win", "userId": "alice", "idempotencyKey": "game-17-round-3"}]},
     "BoardBody": {"title": "Quiz night"},
     "ActionBody": {"points": 10},
+    "UserBody": {"displayName": "Alice"},
+    "RevokeBody": {"reason": "a bug in the game"},
 }
 IDS = f"Up to {USERS_ASKED_MAX} user ids with commas between; one that has a comma itself can't be asked for here"
 IDS = f"Up to {USERS_ASKED_MAX} user ids with commas between; a comma within one is percent-encoded"
@@ -65,7 +70,8 @@ def document() -> bytes:
 def build() -> dict[str, Any]:
     """The document as a value."""
     _, bodies = msgspec.json.schema_components(
-        (SubmissionBody, BatchBody, BoardBody, ActionBody), ref_template="#/components/schemas/{name}"
+        (SubmissionBody, BatchBody, BoardBody, ActionBody, UserBody, RevokeBody),
+        ref_template="#/components/schemas/{name}",
     )
     return {
         "openapi": "3.1.0",
@@ -95,7 +101,9 @@ def problem_codes() -> dict[str, Any]:
 
 def _paths() -> dict[str, Any]:
     board = _parameter("board", "query", {"$ref": "#/components/schemas/Name"}, "The board; global by default")
-    window = _parameter("window", "query", {"const": "all"}, "The window of the board")
+    window = _parameter("window", "query", {"enum": WINDOWS, "default": "all"}, "One of the board's windows")
+    period = _parameter("period", "query", DAY, "First day of a period of the window; by default that of now")
+    view = [board, window, period]
     limit = _parameter("limit", "query", _range(1, PAGE_SIZE_MAX, 10), "Entries on the page")
     user = _parameter("userId", "path", {"$ref": "#/components/schemas/UserId"}, "The user", "alice")
     in_path = _parameter("board", "path", {"$ref": "#/components/schemas/Name"}, "The board", "quiz")
@@ -138,8 +146,7 @@ def _paths() -> dict[str, Any]:
                 "leaderboard",
                 "A page of a board",
                 [
-                    board,
-                    window,
+                    *view,
                     limit,
                     _parameter("offset", "query", _range(0, SCORE_MAX, 0), "0-based place of the first entry"),
                     _parameter("cursor", "query", TEXT, "The next of another page"),
@@ -153,11 +160,11 @@ def _paths() -> dict[str, Any]:
             "get": _operation(
                 "streamLeaderboard",
                 "leaderboard",
-                "Server-Sent Events: leaderboard, score-updated, reset",
+                "Server-Sent Events: leaderboard, score-updated, user-updated, reset",
                 [
                     board,
                     window,
-                    _parameter("events", "query", TEXT, "Comma list of leaderboard, score-updated"),
+                    _parameter("events", "query", TEXT, "Comma list of leaderboard, score-updated (with user-updated)"),
                     _parameter("lastEventId", "query", TEXT, "Like Last-Event-ID; the header wins"),
                     last_id,
                 ],
@@ -175,8 +182,7 @@ def _paths() -> dict[str, Any]:
                 "A user with neighbours above and below",
                 [
                     user,
-                    board,
-                    window,
+                    *view,
                     _parameter(
                         "radius",
                         "query",
@@ -195,8 +201,7 @@ def _paths() -> dict[str, Any]:
                 "Some users, in the order asked",
                 [
                     _parameter("ids", "query", {**TEXT, "minLength": 1}, IDS, "alice,bob") | {"required": True},
-                    board,
-                    window,
+                    *view,
                 ],
                 {"200": _json("Places"), **_problems(401, 404, 422, 503)},
                 security=public,
@@ -207,7 +212,7 @@ def _paths() -> dict[str, Any]:
                 "readStats",
                 "users",
                 "A user's place on a board",
-                [user, board, window],
+                [user, *view],
                 {"200": _json("Stats"), **_problems(401, 404, 422, 503)},
                 security=public,
             )
@@ -224,6 +229,45 @@ def _paths() -> dict[str, Any]:
                     _parameter("before", "query", _range(1, SCORE_MAX, None), "The next of another page"),
                 ],
                 {"200": _json("History"), **_problems(401, 403, 404, 422, 503)},
+                security=signed,
+            )
+        },
+        "/api/users/{userId}": {
+            "put": _operation(
+                "putUser",
+                "users",
+                "Give a user a display name (scope admin)",
+                [user],
+                {"200": _json("User"), **_problems(400, 401, 403, 413, 415, 422, 503)},
+                body="UserBody",
+                security=signed,
+            ),
+            "delete": _operation(
+                "eraseUser",
+                "users",
+                "Forget a user's id everywhere; the sums of the boards stay (the user itself, or scope admin)",
+                [user],
+                {"204": {"description": "Erased"}, **_problems(401, 403, 404, 422, 503)},
+                security=signed,
+            ),
+        },
+        "/api/users/{userId}/hide": {
+            "post": _operation(
+                "hideUser",
+                "users",
+                "Keep a user out of every ranking (scope admin)",
+                [user],
+                {"200": _json("User"), **_problems(401, 403, 404, 422, 503)},
+                security=signed,
+            )
+        },
+        "/api/users/{userId}/unhide": {
+            "post": _operation(
+                "unhideUser",
+                "users",
+                "Show a hidden user again (scope admin)",
+                [user],
+                {"200": _json("User"), **_problems(401, 403, 404, 422, 503)},
                 security=signed,
             )
         },
@@ -258,6 +302,33 @@ def _paths() -> dict[str, Any]:
                 body="BoardBody",
                 security=signed,
             ),
+        },
+        "/api/boards/{board}/periods": {
+            "get": _operation(
+                "listPeriods",
+                "boards",
+                "The periods of a window in which something happened, newest first",
+                [
+                    in_path,
+                    _parameter("window", "query", {"enum": WINDOWS[1:]}, "One of the board's windows", "week")
+                    | {"required": True},
+                    _parameter("limit", "query", _range(1, PERIODS_LISTED_MAX, 50), "Periods on the page"),
+                    _parameter("before", "query", DAY, "The next of another page"),
+                ],
+                {"200": _json("Periods"), **_problems(401, 404, 422, 503)},
+                security=public,
+            )
+        },
+        "/api/boards/{board}/events/{seq}/revoke": {
+            "post": _operation(
+                "revokeEvent",
+                "boards",
+                "Make a submission undone by another event (scope admin)",
+                [in_path, _parameter("seq", "path", _range(1, SCORE_MAX, None), "The event", "4711")],
+                {"200": _json("Revocation"), **_problems(400, 401, 403, 404, 413, 415, 422, 503)},
+                body="RevokeBody",
+                security=signed,
+            )
         },
         "/api/boards/{board}/actions": {
             "get": _operation(
@@ -318,13 +389,18 @@ def _schemas() -> dict[str, Schema]:
         score={"type": ["integer", "null"], "description": "null, like the rank, for a user without a score"},
     )
     entry = _object(rank=RANK, userId=TEXT, displayName=NO_NAME, score=SCORE)
-    event = _object(seq=RANK, actionId=TEXT, points=SCORE, scoreAfter=SCORE, at=TIME)
+    event = _object(seq=RANK, actionId=NO_NAME, points=SCORE, scoreAfter=SCORE, at=TIME)
+    event["properties"]["revokes"] = {**RANK, "description": "The event that this one made undone"}
+    past_period = _object(period=DAY, startsAt=TIME, endsAt=TIME, total=COUNT)
     board = _object(
         board=TEXT,
         title=TEXT,
         windows={"type": "array", "items": TEXT},
         ties=TEXT,
         timezone=TEXT,
+        operator=TEXT,
+        floor={"type": ["integer", "null"]},
+        filling={"type": "array", "items": TEXT, "description": "Windows that are being filled from the history"},
         total=COUNT,
         seq=COUNT,
         epoch=TEXT,
@@ -332,7 +408,7 @@ def _schemas() -> dict[str, Schema]:
     )
     action = _object(
         actionId=TEXT,
-        points=SCORE,
+        points={"oneOf": [SCORE, _object(min=SCORE, max=SCORE)]},
         cooldownSeconds=COUNT,
         dailyCap={"type": ["integer", "null"]},
         enabled={"type": "boolean"},
@@ -360,22 +436,44 @@ def _schemas() -> dict[str, Schema]:
         "UserId": {**TEXT, "minLength": 1, "maxLength": ID_CHARS_MAX},
         "Receipt": receipt,
         "BatchResults": _object(results={"type": "array", "items": {"oneOf": [accepted, rejected]}}),
-        "Page": _object(**_entries(entry), next=NO_NAME),
-        "Entries": _object(**_entries(entry)),
-        "Places": _object(**_entries(place)),
-        "Stats": _object(
-            userId=TEXT,
-            displayName=NO_NAME,
+        "Page": _with_period(_object(**_entries(entry), next=NO_NAME)),
+        "Entries": _with_period(_object(**_entries(entry))),
+        "Places": _with_period(_object(**_entries(place))),
+        "Stats": _with_period(
+            _object(
+                userId=TEXT,
+                displayName=NO_NAME,
+                board=TEXT,
+                window=TEXT,
+                score=SCORE,
+                rank=RANK,
+                total=COUNT,
+                percentile={"type": "number", "minimum": 0, "maximum": 100},
+                submissions=COUNT,
+                firstAt=TIME,
+                lastAt=TIME,
+                seq=COUNT,
+            )
+        ),
+        "User": _object(userId=TEXT, displayName=NO_NAME, hidden={"type": "boolean"}),
+        "Periods": _object(
             board=TEXT,
             window=TEXT,
-            score=SCORE,
-            rank=RANK,
-            total=COUNT,
-            percentile={"type": "number", "minimum": 0, "maximum": 100},
-            submissions=COUNT,
-            firstAt=TIME,
-            lastAt=TIME,
-            seq=COUNT,
+            periods={"type": "array", "items": past_period},
+            next={**NO_NAME, "description": "The before= of the next page"},
+        ),
+        "Revocation": _object(
+            board=TEXT,
+            userId=TEXT,
+            actionId=NO_NAME,
+            points={**SCORE, "description": "What the total changed by"},
+            newScore=SCORE,
+            revokes=RANK,
+            reason=TEXT,
+            seq=RANK,
+            epoch=TEXT,
+            at=TIME,
+            replayed={"type": "boolean", "description": "It had been undone before"},
         ),
         "History": _object(events={"type": "array", "items": event}, next={"type": ["integer", "null"]}),
         "Board": board,
@@ -409,6 +507,11 @@ def _entries(item: Schema) -> dict[str, Schema]:
         "seq": COUNT,
         "epoch": TEXT,
     }
+
+
+def _with_period(schema: Schema) -> Schema:
+    schema["properties"]["period"] = {**DAY, "description": "Of a window other than all"}
+    return schema
 
 
 def _object(**properties: Schema) -> Schema:

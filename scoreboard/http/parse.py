@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import date
 from functools import cache
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
@@ -13,7 +14,15 @@ from sanic.request import Request
 from scoreboard.errors import Invalid, MalformedJson, Unauthenticated, UnsupportedMediaType
 from scoreboard.http.bodies import BatchBody, BatchedSubmission
 from scoreboard.http.services import Services
-from scoreboard.model import IDEMPOTENCY_KEY_CHARS_MAX, USERS_ASKED_MAX, validate_key, validate_name, validate_user_id
+from scoreboard.model import (
+    ALL,
+    IDEMPOTENCY_KEY_CHARS_MAX,
+    USERS_ASKED_MAX,
+    WINDOWS,
+    validate_key,
+    validate_name,
+    validate_user_id,
+)
 
 DEFAULT_BOARD = "global"
 COOKIE = "scoreboard_token"
@@ -29,6 +38,7 @@ _JSON_TYPES = {
     "NoneType": "null",
 }
 
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _FIELD = re.compile(r" - at `\$\.?([^`\[.]*)[^`]*`$")
 _TYPE = re.compile(r"`(\w+)`")
 _NAMED = re.compile(r"field `([^`]*)`")
@@ -134,13 +144,50 @@ def parse_board(request: Request) -> str:
     return check_name("board", board)
 
 
-def parse_window(request: Request) -> None:
-    """:raises Invalid: if another window than ``all``, or a period of one, is asked for."""
+def parse_window(request: Request) -> str:
+    """The window named in the query, by default ``all``. Whether the board has it is for the stores to say.
+
+    :raises Invalid: if there is no such window.
+    """
     window = _single(request, "window")
-    if window not in (None, "all"):
-        raise Invalid("window", f"{window[:80]!r} is not a window of this board; it has: all")
-    if _single(request, "period") is not None:
+    if window is None:
+        return ALL
+    if window not in WINDOWS:
+        raise Invalid("window", f"{window[:80]!r} is not one of {', '.join(WINDOWS)}")
+    return window
+
+
+def parse_period(request: Request, window: str) -> str | None:
+    """The first day of the period named in the query, or None for the current one.
+
+    :raises Invalid: if it is no day, or none on which a period of the window begins.
+    """
+    day = parse_day(request, "period")
+    if day is None:
+        return None
+    if window == ALL:
         raise Invalid("period", "window 'all' has no periods")
+    first = date.fromisoformat(day)
+    if (window == "week" and first.isoweekday() != 1) or (window == "month" and first.day != 1):
+        raise Invalid("period", f"{day} is not the first day of a {window}")
+    return day
+
+
+def parse_day(request: Request, name: str) -> str | None:
+    """A day from the query as YYYY-MM-DD, or None.
+
+    :raises Invalid: if it is none.
+    """
+    text = _single(request, name)
+    if text is None:
+        return None
+    try:
+        if _DAY.fullmatch(text) is None:
+            raise ValueError("another form")
+        date.fromisoformat(text)
+    except ValueError as exc:
+        raise Invalid(name, f"{text[:80]!r} is not a day as YYYY-MM-DD") from exc
+    return text
 
 
 def parse_text(request: Request, name: str) -> str | None:

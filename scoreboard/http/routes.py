@@ -6,7 +6,7 @@ from typing import Any
 
 from sanic import Sanic
 
-from scoreboard.http import boards, leaderboard, operations, scores, stream
+from scoreboard.http import boards, leaderboard, operations, scores, stream, users
 from scoreboard.http.fast_lane import FastLane
 from scoreboard.http.plain import BODY_BYTES_MAX, HEAD_BYTES_MAX
 from scoreboard.http.render import Handler, ProblemHandler, endpoint
@@ -24,9 +24,15 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/api/leaderboard/users", leaderboard.read_users),
     ("GET", "/api/users/<user_id>/stats", leaderboard.read_stats),
     ("GET", "/api/users/<user_id>/history", leaderboard.read_history),
+    ("PUT", "/api/users/<user_id>", users.put_user),
+    ("DELETE", "/api/users/<user_id>", users.erase_user),
+    ("POST", "/api/users/<user_id>/hide", users.hide_user),
+    ("POST", "/api/users/<user_id>/unhide", users.unhide_user),
     ("GET", "/api/boards", boards.list_boards),
     ("GET", "/api/boards/<board>", boards.read_board),
     ("PUT", "/api/boards/<board>", boards.put_board),
+    ("GET", "/api/boards/<board>/periods", boards.list_periods),
+    ("POST", "/api/boards/<board>/events/<seq>/revoke", boards.revoke_event),
     ("GET", "/api/boards/<board>/actions", boards.list_actions),
     ("PUT", "/api/boards/<board>/actions/<action>", boards.put_action),
     ("DELETE", "/api/boards/<board>/actions/<action>", boards.disable_action),

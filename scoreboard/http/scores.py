@@ -25,12 +25,15 @@ async def submit_score(services: Services, request: Request) -> HTTPResponse:
     key = parse_idempotency_key(request)
     user_id = caller.user_id if body.user_id is msgspec.UNSET else check_user_id("userId", body.user_id)
     caller.may_submit_for(user_id)
+    points = None if body.points is msgspec.UNSET else body.points
+    if points is not None and not caller.is_trusted:
+        raise errors.Invalid("points", f"{points} come from who plays: they are the server's to say")
     try:
         headers = await services.limiter.admit(user_id)
     except errors.RateLimited:
         services.metrics.rate_limited.inc()
         raise
-    submission = Submission(board, user_id, action_id, key)
+    submission = Submission(board, user_id, action_id, key, points)
     receipt = await services.writer.submit_score(submission)
     check_accepted(submission, receipt)
     replayed = receipt.ruling.outcome == "replayed"
@@ -66,9 +69,11 @@ def _parse_batched(board: str, item: BatchedSubmission, caller_id: str) -> Submi
         user_id = caller_id if item.user_id is msgspec.UNSET else check_user_id("userId", item.user_id)
         action_id = check_name("actionId", item.action_id)
         key = None if item.idempotency_key is None else check_key("idempotencyKey", item.idempotency_key)
+        if item.points is not None and abs(item.points) > SCORE_MAX:
+            raise errors.Invalid("points", f"{item.points} is not within ±{SCORE_MAX}")
     except errors.Invalid as exc:
         return exc
-    return Submission(board, user_id, action_id, key)
+    return Submission(board, user_id, action_id, key, item.points)
 
 
 def _check_served(outcomes: list[Outcome]) -> None:
@@ -111,6 +116,13 @@ def check_accepted(submission: Submission, receipt: Receipt) -> None:
             raise errors.ActionDisabled(f"action {action} of board {submission.board!r} is disabled")
         case "invalid":
             raise errors.Invalid("actionId", f"{action} would take the score of user {user} beyond ±{SCORE_MAX}")
+        case "points_needed":
+            raise errors.Invalid("points", f"are missing: action {action} leaves them to who submits")
+        case "points_fixed":
+            raise errors.Invalid("points", f"{submission.points} can't be said: action {action} has its own")
+        case "points_out_of_bounds":
+            bounds = f"{ruling.points} to {ruling.score}"
+            raise errors.Invalid("points", f"{submission.points} is not within {bounds}, as action {action} has it")
         case "cooldown":
             raise errors.Cooldown(
                 f"user {user} may do {action} every {ruling.window_s} s",

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from scoreboard.administration import Administration
 from scoreboard.auth import Authenticator
 from scoreboard.feed import Feed
 from scoreboard.http.protocol import ConnectionSlots
@@ -56,6 +57,7 @@ class Services(msgspec.Struct):
     authenticator: Authenticator
     limiter: RateLimiter
     writer: Writer
+    administration: Administration
     pages: Pages
     feed: Feed
     pump: Pump

@@ -26,11 +26,11 @@ async def stream_leaderboard(services: Services, request: Request) -> HTTPRespon
     """Stream a board until the client leaves, the server ends, or the reader is too slow."""
     check_may_read(services, request)
     board = parse_board(request)
-    parse_window(request)
+    window = parse_window(request)
     kinds = parse_kinds(parse_text(request, "events"))
     last = request.headers.get("last-event-id") or parse_text(request, "lastEventId")
     if request.method == "HEAD":
-        await services.feed.open(board)
+        await services.feed.open(board, window)
         return Answer(None, 200, HEADERS, EVENT_STREAM)
     address = request.ip
     if services.draining or not services.slots.take(address):
@@ -39,7 +39,7 @@ async def stream_leaderboard(services: Services, request: Request) -> HTTPRespon
         end_after(request)
         return Answer(frames.encode_retry(random.randint(*END_SPREAD_MS)), 200, HEADERS, EVENT_STREAM)
     try:
-        log, first = await services.feed.begin(board, kinds, last[:LAST_ID_CHARS_MAX] if last else None)
+        log, first = await services.feed.begin(board, kinds, last[:LAST_ID_CHARS_MAX] if last else None, window)
         reader = Reader(cast(Transport, request.transport), kinds, chunked=request.version == "1.1")
         await send_head(services, request, reader)
         services.pump.join(log, reader, first)

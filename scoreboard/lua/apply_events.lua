@@ -1,78 +1,221 @@
 -- Applies ledger events first..first+k-1 to one board, in order and exactly once, and publishes them.
 --
--- KEYS[1] head   hash        epoch, seq, at (time of the event at seq, '' for none), size (entries of all),
---                            verified_at (seconds, this server's clock)
--- KEYS[2] all    sorted set  user id -> negated score
+-- KEYS[1] head   hash        see shared.lua
+-- KEYS[2] names  hash        user id -> display name
+-- KEYS[3] all    sorted set  the ranking of all
+-- KEYS[4] ties   see shared.lua
+-- KEYS[i] two in the same way for each period that the events are in
 -- ARGV[1] channel of the board's events (in the keys' hash tag)
 -- ARGV[2] epoch
 -- ARGV[3] first, the seq of the first event
 -- ARGV[4] time of the event before the first, '' for none
--- ARGV[5..] per event: user id, negated score after the event, the event's JSON object without its closing brace
+-- ARGV[5] k, the number of events
+-- ARGV[6] w, the number of windows of the board besides all
+-- ARGV[7] the number of periods
+-- ARGV[8..] per period: its window, its first day, when it is over and when its keys expire (milliseconds); then per
+--     event: user id, JSON object without its closing brace, negated score in all, and w times the number of a period
+--     and the negated score in it. Without a score ('') the user is not ranked after the event. A score may be followed
+--     by @ and the 16 digits of the seq at which it was reached, if that is not this event. No JSON: nobody is told.
+--     No user: what follows can't be told by events. Then per name: seq of the event, user id, name ('' for none).
 -- Returns {status, head seq, ranks}; ranks holds rank and previous rank (0: none) of each event, in order:
 --   applied   every event up to the last is in the ranking now; events that were there before have ranks 0, 0
---   cold      no head, one of another epoch, or the ranking lost entries: nothing written, ranks empty
+--   cold      no head, one of another epoch, or the ranking lost entries or can't follow: ranks empty, and from now on
+--             there is no ranking for anybody
 --   gap       the first event is beyond head + 1: nothing written, ranks empty
 --   diverged  the ranking's last event is not the ledger's event of that seq: nothing written, ranks empty
 -- Publishes, when an event was fresh: 
---   {"epoch","first","seq","at","total","events":[…],"top":[user, negated score, …]}
-local head_key, all_key = KEYS[1], KEYS[2]
+--   {"epoch","first","seq","at","total","events":[object or null, …],"top":[user, negated score, …],"names":[user, name, …],
+--    "windows":{window: {"period","ends","total","events":[score or null, rank, previous rank, …],"top":[…]}}}
+local head_key, names_key = KEYS[1], KEYS[2]
 local channel, epoch, first, previous_at = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local FIRST_EVENT, FIELDS, TOP = 5, 3, 10
+local count, windows, periods = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local FIRST_PERIOD, PERIOD_FIELDS, NAME_FIELDS = 8, 4, 3
+local FIRST_EVENT, FIELDS = FIRST_PERIOD + periods * PERIOD_FIELDS, 3 + 2 * windows
+local FIRST_NAME = FIRST_EVENT + count * FIELDS
 
-local head = redis.call('HMGET', head_key, 'epoch', 'seq', 'at', 'size')
-if head[1] ~= epoch or not head[4] or tonumber(head[4]) ~= redis.call('ZCARD', all_key) then
+local head = redis.call('HMGET', head_key, 'epoch', 'seq', 'at', 'size', 'ties', 'names')
+local ties, head_seq = head[5], tonumber(head[2])
+if head[1] ~= epoch or not is_whole(ties, KEYS[3], KEYS[4], head[4])
+    or tonumber(head[6]) ~= redis.call('HLEN', names_key) then
     return {'cold', head[2] or '0', {}}
 end
-local head_seq = tonumber(head[2])
 if first > head_seq + 1 then
     return {'gap', head[2], {}}
 end
 
-local last_seq = first - 1 + (#ARGV - FIRST_EVENT + 1) / FIELDS
+local last_seq = first + count - 1
 local function at_of(seq)
-    return string.match(ARGV[FIRST_EVENT + (seq - first) * FIELDS + 2], '"at":"([^"]+)"')
+    return string.match(ARGV[FIRST_EVENT + (seq - first) * FIELDS + 1], '"at":"([^"]+)"')
 end
 -- Where the events meet the head, both must be the same history. Beyond it there is nothing to compare.
 if first == head_seq + 1 and previous_at ~= head[3]
     or first <= head_seq and head_seq <= last_seq and at_of(head_seq) ~= head[3] then
     return {'diverged', head[2], {}}
 end
+if last_seq <= head_seq then
+    local ranks = {}
+    for i = 1, 2 * count do
+        ranks[i] = 0
+    end
+    return {'applied', head[2], ranks}
+end
 
-local function rank_of(negated_score)
-    return redis.call('ZCOUNT', all_key, '-inf', '(' .. negated_score) + 1
+local function give_up()
+    redis.call('HDEL', head_key, 'size')
+    return {'cold', head[2], {}}
+end
+
+for seq = math.max(first, head_seq + 1), last_seq do
+    if ARGV[FIRST_EVENT + (seq - first) * FIELDS] == '' then
+        return give_up()
+    end
+end
+
+-- The rankings of the periods. One that is over before the head's is not ranked here any more; one that comes after it
+-- takes its place.
+local all = {key = KEYS[3], ties_key = KEYS[4]}
+local rankings = {}
+for i = 1, periods do
+    local at = FIRST_PERIOD + (i - 1) * PERIOD_FIELDS
+    local window, period = ARGV[at], ARGV[at + 1]
+    local ranking = {
+        key = KEYS[3 + 2 * i], ties_key = KEYS[4 + 2 * i], window = window, period = period, ends = ARGV[at + 2],
+        expires = ARGV[at + 3],
+    }
+    local known = redis.call('HMGET', head_key, window, window .. ':size')
+    if not known[1] then
+        return give_up()
+    end
+    if period == known[1] and not is_whole(ties, ranking.key, ranking.ties_key, known[2]) then
+        return give_up()
+    end
+    ranking.is_over = period < known[1]
+    ranking.is_new = period > known[1]
+    rankings[i] = ranking
+end
+for _, ranking in ipairs(rankings) do
+    if ranking.is_new then -- of its name there may be one that another history left behind
+        redis.call('UNLINK', ranking.key, ranking.ties_key)
+    end
+end
+
+-- Sets a user's score; the rank after it and before it, each nil for none.
+local function set_score(ranking, user, told, seq)
+    local key, ties_key = ranking.key, ranking.ties_key
+    local member = member_of(ties, ties_key, user)
+    local before = member and redis.call('ZSCORE', key, member)
+    local previous_rank = before and rank_of(ties, key, ties_key, member, before)
+    local score, reached = told, string.format('%016.0f', seq)
+    if string.find(told, '@', 1, true) then
+        score, reached = string.match(told, '^(.*)@(.*)$')
+    end
+    if before == score then
+        return previous_rank, previous_rank
+    end
+    if before and (score == '' or ties == 'first') then
+        redis.call('ZREM', key, member)
+    end
+    if score ~= '' then
+        if ties == 'first' then
+            member = reached .. user
+            redis.call('HSET', ties_key, user, reached)
+        elseif ties == 'dense' then
+            redis.call('ZADD', ties_key, score, score)
+        end
+        redis.call('ZADD', key, score, member)
+    elseif before and ties == 'first' then
+        redis.call('HDEL', ties_key, user)
+    end
+    if before and ties == 'dense' and redis.call('ZCOUNT', key, before, before) == 0 then
+        redis.call('ZREM', ties_key, before)
+    end
+    return score ~= '' and rank_of(ties, key, ties_key, member, score) or nil, previous_rank
+end
+
+local function negate(score)
+    score = string.match(score, '^[^@]*')
+    if string.sub(score, 1, 1) == '-' then
+        return string.sub(score, 2)
+    end
+    return score == '0' and score or '-' .. score
 end
 
 local ranks, events = {}, {}
-local seq = first
-for i = FIRST_EVENT, #ARGV, FIELDS do
-    local user, negated_score, json = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+local at = FIRST_EVENT
+for seq = first, last_seq do
     if seq <= head_seq then
         ranks[#ranks + 1] = 0
         ranks[#ranks + 1] = 0
     else
-        local before = redis.call('ZSCORE', all_key, user)
-        local previous_rank = before and rank_of(before) or 0
-        redis.call('ZADD', all_key, negated_score, user)
-        local rank = rank_of(negated_score)
-        ranks[#ranks + 1] = rank
-        ranks[#ranks + 1] = previous_rank
-        events[#events + 1] = json .. ',"rank":' .. rank
-            .. ',"previousRank":' .. (before and previous_rank or 'null') .. '}'
+        local user, json = ARGV[at], ARGV[at + 1]
+        local rank, previous_rank = set_score(all, user, ARGV[at + 2], seq)
+        ranks[#ranks + 1] = rank or 0
+        ranks[#ranks + 1] = previous_rank or 0
+        events[#events + 1] = string.sub(json, 1, 1) ~= '{' and 'null' or json .. ',"rank":' .. (rank or 'null')
+            .. ',"previousRank":' .. (previous_rank or 'null') .. '}'
+        for i = at + 3, at + FIELDS - 1, 2 do
+            local ranking, score = rankings[tonumber(ARGV[i])], ARGV[i + 1]
+            if not ranking.is_over then
+                local now, before = set_score(ranking, user, score, seq)
+                local told = ranking.told or {}
+                ranking.told = told
+                ranking.first = ranking.first or seq
+                told[#told + 1] = (now and negate(score) or 'null') .. ',' .. (now or 0) .. ',' .. (before or 0)
+            end
+        end
     end
-    seq = seq + 1
-end
-if #events == 0 then
-    return {'applied', head[2], ranks}
+    at = at + FIELDS
 end
 
-local last, at, size = string.format('%.0f', last_seq), at_of(last_seq), redis.call('ZCARD', all_key)
-redis.call('HSET', head_key, 'seq', last, 'at', at, 'size', size, 'verified_at', redis.call('TIME')[1])
-local top = redis.call('ZRANGE', all_key, 0, TOP - 1, 'WITHSCORES')
+for i = FIRST_NAME, #ARGV, NAME_FIELDS do
+    if tonumber(ARGV[i]) > head_seq then
+        if ARGV[i + 2] == '' then
+            redis.call('HDEL', names_key, ARGV[i + 1])
+        else
+            redis.call('HSET', names_key, ARGV[i + 1], ARGV[i + 2])
+        end
+    end
+end
+
+local last, at_last, size = string.format('%.0f', last_seq), at_of(last_seq), redis.call('ZCARD', all.key)
+local fields = {
+    'seq', last, 'at', at_last, 'size', size, 'verified_at', redis.call('TIME')[1], 'names', redis.call('HLEN', names_key),
+}
+local top, names = with_names(ties, names_key, redis.call('ZRANGE', all.key, 0, TOP - 1, 'WITHSCORES'))
+local shown = {} -- of each window, of its latest period only
+for _, ranking in ipairs(rankings) do
+    if not ranking.is_over then
+        local window, entries = ranking.window, redis.call('ZCARD', ranking.key)
+        for _, each in ipairs({window, ranking.period, window .. ':size', entries, window .. ':ends', ranking.ends}) do
+            fields[#fields + 1] = each
+        end
+        if ranking.is_new then
+            redis.call('PEXPIREAT', ranking.key, ranking.expires)
+            redis.call('PEXPIREAT', ranking.ties_key, ranking.expires)
+        end
+        local window_top, window_names =
+            with_names(ties, names_key, redis.call('ZRANGE', ranking.key, 0, TOP - 1, 'WITHSCORES'))
+        for _, each in ipairs(window_names) do
+            names[#names + 1] = each
+        end
+        local skipped = string.rep('null,0,0,', (ranking.first or last_seq + 1) - (last_seq + 1 - #events))
+        shown[window] = '{"period":"' .. ranking.period .. '","ends":' .. ranking.ends .. ',"total":' .. entries
+            .. ',"events":[' .. skipped .. table.concat(ranking.told or {}, ',') .. '],"top":'
+            .. encode_list(window_top) .. '}'
+    end
+end
+redis.call('HSET', head_key, unpack(fields))
+local parts = {}
+for window, part in pairs(shown) do
+    parts[#parts + 1] = '"' .. window .. '":' .. part
+end
 redis.call('PUBLISH', channel, '{"epoch":"' .. epoch
-    .. '","first":' .. string.format('%.0f', seq - #events)
+    .. '","first":' .. string.format('%.0f', last_seq + 1 - #events)
     .. ',"seq":' .. last
-    .. ',"at":"' .. at
+    .. ',"at":"' .. at_last
     .. '","total":' .. size
     .. ',"events":[' .. table.concat(events, ',')
-    .. '],"top":' .. cjson.encode(top) .. '}')
+    .. '],"top":' .. encode_list(top)
+    .. ',"names":' .. encode_list(names)
+    .. ',"windows":{' .. table.concat(parts, ',') .. '}}')
 return {'applied', last, ranks}

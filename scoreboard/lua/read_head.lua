@@ -1,14 +1,14 @@
 -- Reads where a board's ranking stands.
 --
--- KEYS[1] head   hash        epoch, seq, at (time of the event at seq, '' for none), size (entries of all), verified_at
--- KEYS[2] all    sorted set  user id -> negated score
+-- KEYS[1] head   hash        see shared.lua
+-- KEYS[2] names  hash        user id -> display name
+-- KEYS[3] all    sorted set  the ranking of all
+-- KEYS[4] ties   see shared.lua
 -- Returns {status, epoch, seq, at}:
 --   ok    as asked
 --   cold  no head, or the ranking lost entries (evicted, deleted): '', '0', ''
-local head_key, all_key = KEYS[1], KEYS[2]
-
-local head = redis.call('HMGET', head_key, 'epoch', 'seq', 'at', 'size')
-if not head[4] or tonumber(head[4]) ~= redis.call('ZCARD', all_key) then
+local head = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'at', 'size', 'ties', 'names')
+if not is_whole(head[5], KEYS[3], KEYS[4], head[4]) or tonumber(head[6]) ~= redis.call('HLEN', KEYS[2]) then
     return {'cold', '', '0', ''}
 end
 return {'ok', head[1], head[2], head[3]}

@@ -1,22 +1,33 @@
--- Reads a page of one board with its position, all at one moment.
+-- Reads a page of one ranking with the board's position, all at one moment.
 --
--- KEYS[1] head   hash        epoch, seq, at, size (entries of all), verified_at (seconds, this server's clock)
--- KEYS[2] all    sorted set  user id -> negated score
--- ARGV[1] limit
--- ARGV[2] offset (0-based), used when ARGV[4] is empty
--- ARGV[3] negated score and
--- ARGV[4] user id of the entry to start after, which need not exist any more; '' to use the offset
--- Returns {status, epoch, seq, total, age in seconds since verified, offset, rank of the first entry, entries};
--- entries holds user id and negated score in turn:
---   ok    as asked
---   cold  no head, or the ranking lost entries: '', '0', 0, 0, 0, 0, empty
-local head_key, all_key = KEYS[1], KEYS[2]
-local limit, offset, after_score, after_user = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+-- KEYS[1] head     hash        see shared.lua
+-- KEYS[2] names    hash        user id -> display name
+-- KEYS[3] ranking  sorted set  of the window and period
+-- KEYS[4] ties     see shared.lua
+-- ARGV[1] window
+-- ARGV[2] first day of the period that KEYS[3] is of, '' in window all
+-- ARGV[3] limit
+-- ARGV[4] offset (0-based), used when ARGV[6] and ARGV[7] are empty
+-- ARGV[5] negated score and
+-- ARGV[6] member of the entry to start after, which need not exist any more: as it is in the set; '' for none
+-- ARGV[7] user id to have in the middle of the page; '' for none
+-- Returns {status, epoch, seq, total, age in seconds since verified, ties, period, its end in milliseconds, offset, rank of
+-- the first entry, members and negated scores in turn, users and display names in turn}:
+--   ok      as asked; no entries when the user in the middle is unscored
+--   cold, absent, moved, over   see shared.lua: without entries
+local head_key, names_key, key, ties_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local limit, offset, after_score, after_member, middle = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7]
 
-local head = redis.call('HMGET', head_key, 'epoch', 'seq', 'verified_at', 'size')
-local total = redis.call('ZCARD', all_key)
-if not head[4] or tonumber(head[4]) ~= total then
-    return {'cold', '', '0', 0, 0, 0, 0, {}}
+local function answer(state, status, start, first_rank, entries, names)
+    return {
+        status, state.epoch or '', state.seq or '0', state.total, state.age, state.ties or '', state.period, state.ends,
+        start, first_rank, entries, names,
+    }
+end
+
+local state, trouble = look(head_key, names_key, key, ties_key, ARGV[1], ARGV[2])
+if trouble then
+    return answer(state, trouble, 0, 0, {}, {})
 end
 
 -- Byte order, as the sorted set has it; Lua's own < follows the server's locale.
@@ -30,25 +41,34 @@ local function is_after(a, b)
     return #a > #b
 end
 
-if after_user ~= '' then
-    -- Binary search among the users tied with the given score for the first one after it.
-    local low = redis.call('ZCOUNT', all_key, '-inf', '(' .. after_score)
-    local high = redis.call('ZCOUNT', all_key, '-inf', after_score)
+if middle ~= '' then
+    local member = member_of(state.ties, ties_key, middle)
+    local place = member and redis.call('ZRANK', key, member)
+    if not place then
+        return answer(state, 'ok', 0, 0, {}, {})
+    end
+    limit = math.min(limit, state.total)
+    offset = math.max(0, math.min(place - (tonumber(ARGV[3]) - 1) / 2, state.total - limit))
+elseif after_member ~= '' then
+    -- Binary search among those tied with the given score for the first one after it.
+    local low = redis.call('ZCOUNT', key, '-inf', '(' .. after_score)
+    local high = redis.call('ZCOUNT', key, '-inf', after_score)
     while low < high do
-        local middle = math.floor((low + high) / 2)
-        if is_after(redis.call('ZRANGE', all_key, middle, middle)[1], after_user) then
-            high = middle
+        local half = math.floor((low + high) / 2)
+        if is_after(redis.call('ZRANGE', key, half, half)[1], after_member) then
+            high = half
         else
-            low = middle + 1
+            low = half + 1
         end
     end
     offset = low
 end
 
-local age = redis.call('TIME')[1] - head[3]
-local entries = redis.call('ZRANGE', all_key, offset, offset + limit - 1, 'WITHSCORES')
+local entries = redis.call('ZRANGE', key, offset, offset + limit - 1, 'WITHSCORES')
 local first_rank = 0
 if #entries > 0 then
-    first_rank = redis.call('ZCOUNT', all_key, '-inf', '(' .. entries[2]) + 1
+    first_rank = rank_of(state.ties, key, ties_key, entries[1], entries[2])
 end
-return {'ok', head[1], head[2], total, age, offset, first_rank, entries}
+local members = {unpack(entries)}
+local _, names = with_names(state.ties, names_key, entries)
+return answer(state, 'ok', offset, first_rank, members, names)

@@ -1,25 +1,33 @@
 -- Reads the scores and ranks of some users with the board's position, all at one moment.
 --
--- KEYS[1] head   hash        epoch, seq, at, size (entries of all), verified_at (seconds, this server's clock)
--- KEYS[2] all    sorted set  user id -> negated score
--- ARGV[1..] user ids
--- Returns {status, epoch, seq, total, age in seconds since verified, users};
--- users holds for each id in turn: negated score ('' when unscored), rank (0), users with a strictly lower score (0):
---   ok    as asked
---   cold  no head, or the ranking lost entries: '', '0', 0, 0, empty
-local head_key, all_key = KEYS[1], KEYS[2]
-
-local head = redis.call('HMGET', head_key, 'epoch', 'seq', 'verified_at', 'size')
-local total = redis.call('ZCARD', all_key)
-if not head[4] or tonumber(head[4]) ~= total then
-    return {'cold', '', '0', 0, 0, {}}
-end
+-- KEYS[1] head     hash        see shared.lua
+-- KEYS[2] names    hash        user id -> display name
+-- KEYS[3] ranking  sorted set  of the window and period
+-- KEYS[4] ties     see shared.lua
+-- ARGV[1] window
+-- ARGV[2] first day of the period that KEYS[3] is of, '' in window all
+-- ARGV[3..] user ids
+-- Returns {status, epoch, seq, total, age in seconds since verified, ties, period, its end in milliseconds, users}; users
+-- holds for each id in turn: negated score ('' when unscored), rank (0), users with a strictly lower score (0), display
+-- name ('' for none, also of an unscored one):
+--   ok      as asked
+--   cold, absent, moved, over   see shared.lua: without users
+local names_key, key, ties_key = KEYS[2], KEYS[3], KEYS[4]
 
 local users = {}
-for i = 1, #ARGV do
-    local score = redis.call('ZSCORE', all_key, ARGV[i])
-    users[#users + 1] = score or ''
-    users[#users + 1] = score and redis.call('ZCOUNT', all_key, '-inf', '(' .. score) + 1 or 0
-    users[#users + 1] = score and redis.call('ZCOUNT', all_key, '(' .. score, '+inf') or 0
+local state, trouble = look(KEYS[1], names_key, key, ties_key, ARGV[1], ARGV[2])
+if not trouble then
+    local has_names = redis.call('EXISTS', names_key) == 1
+    for i = 3, #ARGV do
+        local member = member_of(state.ties, ties_key, ARGV[i])
+        local score = member and redis.call('ZSCORE', key, member)
+        users[#users + 1] = score or ''
+        users[#users + 1] = score and rank_of(state.ties, key, ties_key, member, score) or 0
+        users[#users + 1] = score and redis.call('ZCOUNT', key, '(' .. score, '+inf') or 0
+        users[#users + 1] = score and has_names and redis.call('HGET', names_key, ARGV[i]) or ''
+    end
 end
-return {'ok', head[1], head[2], total, redis.call('TIME')[1] - head[3], users}
+return {
+    trouble or 'ok', state.epoch or '', state.seq or '0', state.total, state.age, state.ties or '', state.period,
+    state.ends, users,
+}

@@ -1,49 +1,76 @@
 -- Puts a rebuilt ranking in the place of the present one and says so to the board's subscribers.
 --
--- KEYS[1] head      hash        epoch, seq, at (time of the event at seq, '' for none), size (entries of all),
---                               verified_at (seconds, this server's clock)
--- KEYS[2] all       sorted set  user id -> negated score
--- KEYS[3] rebuilt   sorted set  user id -> negated score; gone afterwards. Absent means an empty board
--- KEYS[4] retired   sorted set  a name for the present ranking while it is freed
+-- KEYS[1] head            hash        see shared.lua
+-- KEYS[2] names           hash        user id -> display name
+-- KEYS[3] all             sorted set  the ranking of all
+-- KEYS[4] ties            see shared.lua
+-- KEYS[5] rebuilt head    and
+-- KEYS[6] rebuilt names   and
+-- KEYS[7] rebuilt all     and
+-- KEYS[8] rebuilt ties    in the same way: gone afterwards
+-- KEYS[i] four for each period of the rebuilt ranking: its place and that of its ties, and the rebuilt ones
 -- ARGV[1] channel of the board's events (in the keys' hash tag)
--- ARGV[2] epoch
--- ARGV[3] seq that the rebuilt ranking shows
--- ARGV[4] time of the event at that seq, '' for none
--- ARGV[5] number of entries the rebuilt ranking must have
+-- ARGV[2] the number of periods
+-- ARGV[3..] for each of them: its window, and when its keys expire (milliseconds)
 -- Returns {status, head seq}:
 --   swapped  the rebuilt ranking is in place
 --   kept     the present ranking is whole, has the epoch and is further: nothing changed, catch up and try again
 --   partial  the rebuilt ranking lost entries (evicted, expired): it is dropped
 -- Publishes, when swapped: 
---   {"epoch","first":seq+1,"seq","at","total","events":[],"top":[user, negated score, …]}
-local head_key, all_key, rebuilt_key, retired_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local channel, epoch, seq, at, size = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local TOP = 10
+--   {"epoch","first":seq+1,"seq","at","total","events":[],"top":[user, negated score, …],"names":[user, name, …],"windows":{}}
+local channel, periods = ARGV[1], tonumber(ARGV[2])
+local FIRST_PERIOD, PERIOD_FIELDS, FIRST_KEY, PERIOD_KEYS = 3, 2, 9, 4
+local FIELDS = {'epoch', 'seq', 'at', 'size', 'ties', 'names'}
 
-local head = redis.call('HMGET', head_key, 'epoch', 'seq', 'size')
-local present = redis.call('ZCARD', all_key)
-if head[1] == epoch and tonumber(head[3] or -1) == present and tonumber(head[2]) > tonumber(seq) then
+local rebuilt = redis.call('HMGET', KEYS[5], unpack(FIELDS))
+local head = redis.call('HMGET', KEYS[1], unpack(FIELDS))
+local epoch, seq, at, size, ties = rebuilt[1], rebuilt[2], rebuilt[3], rebuilt[4], rebuilt[5]
+if head[1] and head[1] == epoch and is_whole(head[5], KEYS[3], KEYS[4], head[4])
+    and tonumber(head[6]) == redis.call('HLEN', KEYS[2]) and tonumber(head[2]) > tonumber(seq) then
     return {'kept', head[2]}
 end
-if redis.call('ZCARD', rebuilt_key) ~= size then
-    redis.call('UNLINK', rebuilt_key)
+
+local is_partial = not is_whole(ties, KEYS[7], KEYS[8], size)
+    or tonumber(rebuilt[6]) ~= redis.call('HLEN', KEYS[6])
+for i = 0, periods - 1 do
+    local entries = redis.call('HGET', KEYS[5], ARGV[FIRST_PERIOD + i * PERIOD_FIELDS] .. ':size')
+    local key = FIRST_KEY + i * PERIOD_KEYS
+    is_partial = is_partial or not is_whole(ties, KEYS[key + 2], KEYS[key + 3], entries)
+end
+if is_partial then
+    redis.call('UNLINK', KEYS[5], KEYS[6], KEYS[7], KEYS[8])
+    for i = 0, periods - 1 do
+        local key = FIRST_KEY + i * PERIOD_KEYS
+        redis.call('UNLINK', KEYS[key + 2], KEYS[key + 3])
+    end
     return {'partial', head[2] or '0'}
 end
-if present > 0 then
-    -- Freed in the background: overwriting a million entries would hold up everybody for as long as it takes.
-    redis.call('RENAME', all_key, retired_key)
-    redis.call('UNLINK', retired_key)
+
+-- What was there is freed in the background: overwriting a million entries would hold up everybody for as long.
+local function replace(key, by)
+    redis.call('UNLINK', key)
+    if redis.call('EXISTS', by) == 1 then
+        redis.call('PERSIST', by)
+        redis.call('RENAME', by, key)
+    end
 end
-if size > 0 then
-    redis.call('PERSIST', rebuilt_key)
-    redis.call('RENAME', rebuilt_key, all_key)
+for i = 1, 4 do
+    replace(KEYS[i], KEYS[i + 4])
 end
-redis.call('HSET', head_key, 'epoch', epoch, 'seq', seq, 'at', at, 'size', size, 'verified_at', redis.call('TIME')[1])
-local top = redis.call('ZRANGE', all_key, 0, TOP - 1, 'WITHSCORES')
+for i = 0, periods - 1 do
+    local key = FIRST_KEY + i * PERIOD_KEYS
+    for side = 0, 1 do
+        replace(KEYS[key + side], KEYS[key + 2 + side])
+        redis.call('PEXPIREAT', KEYS[key + side], ARGV[FIRST_PERIOD + i * PERIOD_FIELDS + 1])
+    end
+end
+redis.call('HSET', KEYS[1], 'verified_at', redis.call('TIME')[1])
+local top, names = with_names(ties, KEYS[2], redis.call('ZRANGE', KEYS[3], 0, TOP - 1, 'WITHSCORES'))
 redis.call('PUBLISH', channel, '{"epoch":"' .. epoch
     .. '","first":' .. string.format('%.0f', tonumber(seq) + 1)
     .. ',"seq":' .. seq
     .. ',"at":"' .. at
     .. '","total":' .. size
-    .. ',"events":[],"top":' .. (#top > 0 and cjson.encode(top) or '[]') .. '}')
+    .. ',"events":[],"top":' .. encode_list(top)
+    .. ',"names":' .. encode_list(names) .. ',"windows":{}}')
 return {'swapped', seq}

@@ -1,9 +1,14 @@
 -- Reads a page of a board from after an entry, which need not exist any more.
--- Params: $1 board text, $2 score int8, $3 user text, $4 limit int8
--- Returns: many (user_id text, score int8)
-SELECT user_id, score
-FROM totals
-WHERE board_id = $1 AND time_window = 'all' AND period = '-infinity' AND submissions > 0
-  AND ((-score), user_id) > ((-$2::int8), $3)
-ORDER BY (-score), user_id
-LIMIT $4
+-- Params: $1 board text, $2 window text, $3 period text, $4 score int8, $5 user text, $6 limit int8
+-- Returns: many (user_id text, score int8, reached_seq int8, name text)
+SELECT t.user_id, t.score, t.reached_seq, u.display_name AS name
+FROM (
+    SELECT user_id, score, reached_seq
+    FROM totals
+    WHERE board_id = $1 AND time_window = $2 AND period = $3::text::date AND NOT hidden
+      AND ((-score), user_id) > ((-$4::int8), $5)
+    ORDER BY (-score), user_id
+    LIMIT $6
+) t
+LEFT JOIN users u ON u.user_id = t.user_id
+ORDER BY (-t.score), t.user_id

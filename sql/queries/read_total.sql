@@ -1,8 +1,6 @@
--- Reads a user's total in window 'all', with the board's position and size at the same moment.
--- Params: $1 board text, $2 user text
--- Returns: maybe (score int8, submissions int8, first_at timestamptz, last_at timestamptz, display_name text, epoch text, seq int8, players int8)
-SELECT t.score, t.submissions, t.first_at, t.last_at, u.display_name, b.epoch, b.seq, b.players
+-- Reads a user's total in a window's period, if the user is not hidden.
+-- Params: $1 board text, $2 window text, $3 period text, $4 user text
+-- Returns: maybe (score int8, reached_seq int8, submissions int8, first_at timestamptz, last_at timestamptz)
+SELECT t.score, t.reached_seq, t.submissions, t.first_at, t.last_at
 FROM totals t
-JOIN boards b ON b.board_id = t.board_id
-LEFT JOIN users u ON u.user_id = t.user_id
-WHERE t.board_id = $1 AND t.time_window = 'all' AND t.period = '-infinity' AND t.user_id = $2
+WHERE t.board_id = $1 AND t.time_window = $2 AND t.period = $3::text::date AND t.user_id = $4 AND NOT t.hidden

@@ -7,7 +7,8 @@ from datetime import datetime
 import pytest
 
 from scoreboard.errors import NotFound
-from scoreboard.ledger import BatchRefused, Ledger
+from scoreboard.database import BatchRefused
+from scoreboard.ledger import Ledger
 from scoreboard.model import SCORE_MAX, Action, Board, Ruling, Submission
 from scoreboard.verify import verify_ledger
 from tests.harness import Stores

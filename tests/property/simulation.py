@@ -17,7 +17,7 @@ from typing import Any, Literal
 import orjson
 
 from scoreboard.errors import RanksUnavailable, Unavailable
-from scoreboard.ledger import BatchRefused, RolledBack
+from scoreboard.database import BatchRefused, RolledBack
 from scoreboard.model import (
     Event,
     Head,

@@ -1,0 +1,118 @@
+"""What administrators change: boards, users, and events that are to be undone.
+
+Each change is committed to the ledger as an event of its boards and then ranked like any other. What is known of a user
+is written first and told to boards afterwards, one by one; a call that was interrupted is completed by repeating it.
+"""
+
+import asyncio
+import secrets
+from time import monotonic
+from typing import Literal
+
+from scoreboard.errors import NotFound, Unavailable
+from scoreboard.ledger import Ledger, Revocation
+from scoreboard.model import Board, Head, User, format_time
+from scoreboard.repair import Repair
+
+FILL_PAUSE_S = 0.005
+"""Between two slices of a fill, so that submissions that wait for the board have their turn."""
+EARLIER_WAIT_S = 10.0
+"""Longer than any transaction of ours may last."""
+POLL_S = 0.005
+PSEUDONYM_BYTES = 10
+
+
+class Administration:
+    """Carries out what administrators want. Every method raises Unavailable when PostgreSQL does not answer."""
+
+    def __init__(self, ledger: Ledger, repair: Repair) -> None:
+        self._ledger = ledger
+        self._repair = repair
+
+    # -- boards
+
+    async def put_board(self, wanted: Board) -> tuple[Board, bool]:
+        """Create a board or change its settings, fill its new windows and have it ranked; True when it is new.
+
+        :raises Invalid: if it has events and would count them in another way.
+        """
+        board = wanted.board_id
+        created, is_filling = await self._ledger.put_board(wanted)
+        if is_filling:
+            await self._fill_windows(board)
+        changed = await self._ledger.read_board(board)
+        if not created:
+            self._repair.confirm(board)
+        await self._repair.prepare(board)
+        return changed, created
+
+    async def _fill_windows(self, board: str) -> None:
+        is_done = False
+        while not is_done:
+            is_done = await self._ledger.fill_windows(board)
+            await asyncio.sleep(FILL_PAUSE_S)
+
+    # -- users
+
+    async def name_user(self, user_id: str, name: str | None) -> User:
+        """Give a user a display name, or take it away."""
+        return await self._tell_boards(await self._ledger.put_user(user_id, name), "name_user")
+
+    async def hide_user(self, user_id: str, *, hidden: bool) -> User:
+        """Keep a user out of every ranking, or show the user again.
+
+        :raises NotFound: if nothing is known of the user.
+        """
+        if await self._ledger.read_user(user_id) is None and not await self._ledger.list_user_boards(user_id):
+            raise NotFound(f"there is no user {user_id!r}")
+        return await self._tell_boards(await self._ledger.put_hidden(user_id, hidden=hidden), "show_user")
+
+    async def _tell_boards(self, user: User, what: Literal["show_user", "name_user"]) -> User:
+        if user.is_told:
+            return user
+        # A first submission to a board that is under way may have looked at the user before the change, and its total
+        # is seen only when it has ended.
+        await self._wait_for_earlier()
+        for board in await self._ledger.list_user_boards(user.user_id):
+            head = await self._ledger.tell_board(board, user.user_id, what)
+            if head is not None:
+                await self._repair.catch_up(board, head)
+        await self._ledger.end_telling(user)
+        return user
+
+    async def _wait_for_earlier(self) -> None:
+        """Return when every transaction that has begun by now has ended."""
+        _, until = await self._ledger.read_transactions()
+        deadline = monotonic() + EARLIER_WAIT_S
+        while (await self._ledger.read_transactions())[0] < until:
+            if monotonic() > deadline:
+                raise Unavailable("another transaction lasts too long")
+            await asyncio.sleep(POLL_S)
+
+    async def erase_user(self, user_id: str) -> None:
+        """Forget a user's id everywhere; the sums of the boards stay. What comes later with that id is somebody new.
+
+        :raises NotFound: if nothing is known of the user.
+        """
+        boards = await self._ledger.list_user_boards(user_id)
+        if not boards and await self._ledger.read_user(user_id) is None:
+            raise NotFound(f"there is no user {user_id!r}")
+        await self._ledger.delete_user(user_id)
+        for board in boards:
+            pseudonym = f"erased-{secrets.token_hex(PSEUDONYM_BYTES)}"
+            head = await self._ledger.erase_user(board, user_id, pseudonym)
+            if head is not None:
+                await self._repair.catch_up(board, head, erased=user_id)
+
+    # -- events
+
+    async def revoke_event(self, board: str, seq: int, reason: str) -> Revocation:
+        """Make a submission undone by another event, in the periods in which it counted.
+
+        :raises NotFound: if there is no such event.
+        :raises Invalid: if it is no submission, or the user's total would leave its bounds.
+        """
+        revocation = await self._ledger.revoke_event(board, seq, reason)
+        event = revocation.event
+        await self._repair.catch_up(board, Head(revocation.epoch, event.seq, format_time(event.at)))
+        return revocation

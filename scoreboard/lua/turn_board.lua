@@ -1,0 +1,40 @@
+-- Begins new periods of a board's windows, when the ones of now are over and no event was there yet to do so.
+--
+-- KEYS[1] head   hash   see shared.lua
+-- KEYS[i] two for each period: its ranking, of which nothing may be left from another history, and its ties
+-- ARGV[1] channel of the board's events (in the keys' hash tag)
+-- ARGV[2] epoch
+-- ARGV[3..] per period: its window, its first day, when it is over (milliseconds)
+-- Returns {status, head seq}:
+--   turned  every window is in its period now, or in a later one
+--   cold    no head, or one of another epoch: nothing written
+-- Publishes, when a window had an earlier one: 
+--   {"epoch","first":seq+1,"seq","at","total":0,"events":[],"top":[],"names":[],
+--    "windows":{window: {"period","ends","total":0,"events":[],"top":[]}}}
+local head_key, channel, epoch = KEYS[1], ARGV[1], ARGV[2]
+local FIRST_PERIOD, PERIOD_FIELDS = 3, 3
+
+local head = redis.call('HMGET', head_key, 'epoch', 'seq', 'at', 'size')
+if head[1] ~= epoch or not head[4] then
+    return {'cold', head[2] or '0'}
+end
+local parts = {}
+for i = FIRST_PERIOD, #ARGV, PERIOD_FIELDS do
+    local window, period, ends = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+    local known = redis.call('HGET', head_key, window)
+    if known and known < period then
+        local key = 2 + 2 * (i - FIRST_PERIOD) / PERIOD_FIELDS
+        redis.call('UNLINK', KEYS[key], KEYS[key + 1])
+        redis.call('HSET', head_key, window, period, window .. ':size', 0, window .. ':ends', ends)
+        parts[#parts + 1] = '"' .. window .. '":{"period":"' .. period .. '","ends":' .. ends
+            .. ',"total":0,"events":[],"top":[]}'
+    end
+end
+if #parts > 0 then
+    redis.call('PUBLISH', channel, '{"epoch":"' .. epoch
+        .. '","first":' .. string.format('%.0f', tonumber(head[2]) + 1)
+        .. ',"seq":' .. head[2]
+        .. ',"at":"' .. head[3]
+        .. '","total":0,"events":[],"top":[],"names":[],"windows":{' .. table.concat(parts, ',') .. '}}')
+end
+return {'turned', head[2]}

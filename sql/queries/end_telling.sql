@@ -1,0 +1,6 @@
+-- Notes that every board has been told of what a user's row said at a revision.
+-- Params: $1 user text, $2 revision int8
+-- Returns: none
+UPDATE users
+SET told_revision = $2
+WHERE user_id = $1 AND told_revision < $2
