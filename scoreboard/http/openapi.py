@@ -57,7 +57,6 @@ BODY_EXAMPLES = {
     "RevokeBody": {"reason": "a bug in the game"},
 }
 IDS = f"Up to {USERS_ASKED_MAX} user ids with commas between; one that has a comma itself can't be asked for here"
-IDS = f"Up to {USERS_ASKED_MAX} user ids with commas between; a comma within one is percent-encoded"
 NO_NAME: Schema = {"type": ["string", "null"]}
 
 

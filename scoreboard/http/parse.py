@@ -40,7 +40,7 @@ _JSON_TYPES = {
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _FIELD = re.compile(r" - at `\$\.?([^`\[.]*)[^`]*`$")
-_TYPE = re.compile(r"`(\w+)`")
+_TYPE = re.compile(r"`(\w+(?: \| \w+)*)`")
 _NAMED = re.compile(r"field `([^`]*)`")
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -67,12 +67,17 @@ def decode_body(request: Request, decoder: "msgspec.json.Decoder[T]") -> T:
         message = str(exc)
         found = _NAMED.search(message) or _FIELD.search(message)
         field = (found[1] if found else "") or "body"
-        message = _TYPE.sub(lambda found: _JSON_TYPES.get(found[1], found[1]), _FIELD.sub("", message))
+        message = _TYPE.sub(lambda found: _in_words_of_json(found[1]), _FIELD.sub("", message))
         if field in members:
             message += f": {json.dumps(members[field])[:SHOWN_CHARS_MAX]}"
         raise Invalid(field, message) from exc
     except (ValueError, RecursionError) as exc:
         raise _malformed(body, exc) from exc
+
+
+def _in_words_of_json(types: str) -> str:
+    """Types as the decoder names them (``int | null``), for those who write JSON and not Python."""
+    return " or ".join(_JSON_TYPES.get(name, name) for name in types.split(" | "))
 
 
 def _may_repeat_fields(body: bytes, value: msgspec.Struct) -> bool:

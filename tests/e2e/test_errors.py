@@ -711,6 +711,32 @@ def test_detail_tells_what_was_wrong_in_words_of_json(anyone: httpx.Client, body
 
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize(
+    ("method", "path", "body", "said"),
+    [
+        (
+            "PUT",
+            "/api/boards/global/actions/win",
+            {"points": 1, "dailyCap": 1.5},
+            "dailyCap: Expected integer or null, got number: 1.5",
+        ),
+        (
+            "POST",
+            "/api/scores/batch",
+            {"submissions": [{"actionId": "win", "idempotencyKey": 5}]},
+            "submissions: Expected string or null, got integer: ",
+        ),
+    ],
+)
+def test_detail_tells_of_a_type_or_null_in_words_of_json(
+    shared: Server, method: str, path: str, body: dict[str, object], said: str
+) -> None:
+    with shared.client("root", "admin scores:any") as client:
+        problem = check_problem(client.request(method, path, json=body), 422, "invalid", names=said)
+    assert "`" not in str(problem["detail"])
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(
     "request_bytes",
     [
         pytest.param(b"GARBAGE\r\n\r\n", id="one-word"),

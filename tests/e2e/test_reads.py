@@ -684,6 +684,14 @@ def test_users_come_in_the_order_asked_with_nulls_for_unscored_ones(public: http
     assert answer.json()["total"] == 11
 
 
+def test_an_encoded_comma_separates_user_ids_too_and_the_document_says_so(public: httpx.Client) -> None:
+    answer = public.get("/api/leaderboard/users?ids=u00%2Cu01")
+    assert [entry["userId"] for entry in answer.json()["leaderboard"]] == ["u00", "u01"]
+    parameters = public.get("/openapi.json").json()["paths"]["/api/leaderboard/users"]["get"]["parameters"]
+    (ids,) = (each for each in parameters if each["name"] == "ids")
+    assert "can't be asked for" in ids["description"]
+
+
 def test_a_hundred_users_are_told_and_no_more(public: httpx.Client, ladder: str) -> None:
     ids = [f"u{number:02}" for number in range(101)]
     answer = public.get("/api/leaderboard/users", params={"board": ladder, "ids": ",".join(ids[:100])})
