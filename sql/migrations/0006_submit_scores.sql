@@ -336,7 +336,9 @@ $$;
 --
 -- Most boards have one window and count plain sums. They have a statement of their own, because the one for all
 -- boards took them a fifth longer.
-CREATE FUNCTION submit_scores(p_board text, p_users text[], p_actions text[], p_keys text[], p_points bigint[])
+CREATE FUNCTION submit_scores(
+    p_board text, p_users text[], p_actions text[], p_keys text[], p_points bigint[] DEFAULT NULL
+)
 RETURNS SETOF score_ruling
 LANGUAGE plpgsql VOLATILE
 -- Every join below is from a small batch into a large table: index probes, whatever the statistics say on a young
