@@ -150,8 +150,9 @@ BEGIN
         RETURN;
     END IF;
     v_shown := CASE WHEN v_total.hidden THEN 0 ELSE 1 END;
+    -- Hidden, so that a ranking which is yet to apply them does not show the pseudonym.
     UPDATE ledger l
-    SET user_id = p_pseudonym, idempotency_key = NULL, detail = NULL
+    SET user_id = p_pseudonym, idempotency_key = NULL, detail = NULL, hidden = true
     WHERE l.board_id = p_board AND l.user_id = p_user;
     WITH changed AS (
         UPDATE totals t

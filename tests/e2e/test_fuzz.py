@@ -16,6 +16,7 @@ from schemathesis import checks
 
 from scoreboard.http import openapi
 from scoreboard.http.routes import ROUTES
+from scoreboard.model import Cursor
 from scoreboard.pages import encode_cursor
 from tests.harness import DEADLINE_S, Parser, Server, make_token
 
@@ -27,7 +28,7 @@ KNOWN = {
     "actionId": ["win", "lose"],
     "after": ["global"],
     "board": ["global", "quiz"],
-    "cursor": [encode_cursor(10, "alice")],
+    "cursor": [encode_cursor(Cursor(10, "alice"))],
     "Idempotency-Key": ["once"],
     "idempotencyKey": ["once"],
     "ids": ["alice", "alice,bob,nobody"],

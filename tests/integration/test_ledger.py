@@ -6,10 +6,10 @@ from datetime import datetime
 
 import pytest
 
-from scoreboard.errors import NotFound
 from scoreboard.database import BatchRefused
+from scoreboard.errors import NotFound
 from scoreboard.ledger import Ledger
-from scoreboard.model import SCORE_MAX, Action, Board, Ruling, Submission
+from scoreboard.model import SCORE_MAX, Action, Board, Cursor, Ruling, Submission
 from scoreboard.verify import verify_ledger
 from tests.harness import Stores
 
@@ -136,7 +136,7 @@ def test_pages_by_offset_and_by_cursor_agree(run: Run, ledger: Ledger) -> None:
     after, by_cursor = None, []
     while not by_cursor or by_cursor[-1].more:
         by_cursor.append(run(ledger.read_page("global", offset=0, limit=2, after=after)))
-        after = (by_cursor[-1].entries[-1].score, by_cursor[-1].entries[-1].user_id)
+        after = Cursor(by_cursor[-1].entries[-1].score, by_cursor[-1].entries[-1].user_id)
     assert by_cursor == by_offset
     ranked = [(entry.rank, entry.user_id) for page in by_offset for entry in page.entries]
     assert ranked == [(1, "user3"), *[(2, user) for user in users if user != "user3"]]

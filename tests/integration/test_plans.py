@@ -25,10 +25,14 @@ FROM generate_series(0, 49999) AS n
 HOT = {
     "read_events": ["global", 150_000, 500],
     "read_history": ["global", "user7", 150_000, 50],
-    "read_total": ["global", "user7"],
-    "read_page": ["global", 0, 10],
-    "read_page_after": ["global", 500, "user7", 10],
-    "count_around": ["global", 990, "user7"],
+    "read_total": ["global", "all", "-infinity", "user7"],
+    "read_standings": ["global", "all", "-infinity", "shared", ["user7", "user8"]],
+    "list_user_boards": ["user7"],
+    "read_page": ["global", "all", "-infinity", 0, 10],
+    "read_page_first": ["global", "all", "-infinity", 0, 10],
+    "read_page_first_after": ["global", "all", "-infinity", 500, 7, 10],
+    "read_page_after": ["global", "all", "-infinity", 500, "user7", 10],
+    "count_place": ["global", "all", "-infinity", "shared", 990, "user7", 0],
     "read_scores_at": ["global", ["user1", "user2"], 150_000],
     "list_actions": ["global", 100],
     "read_board": ["global"],
@@ -53,7 +57,7 @@ def test_hot_queries_touch_large_tables_only_by_index(filled: Stores) -> None:
 
 def test_the_planner_knows_how_scores_are_spread(filled: Stores) -> None:
     """Else it takes a third of a board to be above any score, and scans boards of a million users for each page."""
-    query = inline(QUERIES["count_around"].text, ["global", 995, "user7"])
+    query = inline(QUERIES["count_place"].text, ["global", "all", "-infinity", "shared", 995, "user7", 0])
     plan = filled.query(f"EXPLAIN (FORMAT JSON) {query}")[0][0]
     guesses = re.findall(r'"Relation Name": "totals".*?"Plan Rows": (\d+)', plan, re.DOTALL)
     assert len(guesses) == 3

@@ -6,9 +6,9 @@ from time import monotonic
 import pytest
 
 from scoreboard.board_log import BoardLog, Entry, Reader
-from scoreboard.frames import LEADERBOARD, SCORES
+from scoreboard.frames import LEADERBOARD, SCORE_UPDATED, SCORES
 from scoreboard.metrics import Metrics
-from scoreboard.model import Page, Position
+from scoreboard.model import Page, Position, Scored
 from scoreboard.pump import ROUND_S, SLICE_READERS, Pump
 from tests.integration.conftest import Run
 
@@ -48,7 +48,7 @@ def open_board(pump: Pump, readers: int) -> tuple[BoardLog, list[Reader]]:
 def publish(pump: Pump, log: BoardLog) -> None:
     seq = log.seq + 1
     data = b'{"userId":"a","actionId":"win","points":1,"score":%d,"rank":1,"previousRank":1,"seq":%d,"at":"t"}'
-    log.append(Entry(log.epoch, log.seq, seq, [(seq, data % (seq, seq))]), (("a", seq),), 1)
+    log.append(Entry(log.epoch, log.seq, seq, [(seq, SCORE_UPDATED, data % (seq, seq))]), (Scored("a", seq),), 1)
     pump.mark(log)
 
 

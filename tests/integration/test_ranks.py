@@ -7,9 +7,11 @@ import orjson
 import pytest
 
 from scoreboard.errors import RanksUnavailable
-from scoreboard.model import SCORE_MAX, Event, Head, RankChange, format_time
-from scoreboard.ranks import Ranks, channel, rebuilt_key
+from scoreboard.keys import channel
+from scoreboard.model import SCORE_MAX, Cursor, Event, Head, RankChange, Scored, format_time
+from scoreboard.ranks import Ranks
 from tests.harness import Stores, wait_until
+from tests.rankings import load, start
 
 Run = Callable[..., object]
 AT = datetime(2026, 11, 23, tzinfo=UTC)
@@ -24,7 +26,7 @@ def event(seq: int, user: str, score: int, points: int = 10) -> Event:
 @pytest.fixture
 def started(run: Run, ranks: Ranks) -> Ranks:
     """Ranks of an empty board at seq 0."""
-    run(ranks.swap_board("global", rebuilt_key("global"), EMPTY, size=0))
+    run(start(ranks, "global", EMPTY, {}))
     return ranks
 
 
@@ -79,18 +81,18 @@ def test_a_cursor_finds_its_place_among_ties_on_both_encodings(run: Run, started
     names = sorted(f"user{i:03d}" for i in range(users))
     run(started.apply_events("global", "e1", [event(i, user, 7) for i, user in enumerate(names, 1)], previous_at=""))
     for index in (0, users // 2, users - 1):
-        found = page(run, started, after=(7, names[index]), limit=2)
+        found = page(run, started, after=Cursor(7, names[index]), limit=2)
         assert [user for _, user, _ in found] == names[index + 1 : index + 3]
-    assert page(run, started, after=(7, "user"), limit=1) == [(1, names[0], 7)]
-    assert page(run, started, after=(8, "zzz"), limit=1) == [(1, names[0], 7)]
-    assert page(run, started, after=(6, ""[:0] or "a"), limit=1) == []
+    assert page(run, started, after=Cursor(7, "user"), limit=1) == [(1, names[0], 7)]
+    assert page(run, started, after=Cursor(8, "zzz"), limit=1) == [(1, names[0], 7)]
+    assert page(run, started, after=Cursor(6, "a"), limit=1) == []
 
 
 @pytest.mark.parametrize("score", [0, -1, 1, SCORE_MAX, -SCORE_MAX, SCORE_MAX - 1, 10**15 + 1])
 def test_scores_are_exact_at_every_size(run: Run, started: Ranks, score: int) -> None:
     run(started.apply_events("global", "e1", [event(1, "a", score), event(2, "b", score)], previous_at=""))
     assert page(run, started) == [(1, "a", score), (1, "b", score)]
-    standing = run(started.read_users("global", ["b"])).standings[0]
+    standing = run(started.read_users("global", ["b"])).standings.users[0]
     assert (standing.score, standing.rank, standing.below) == (score, 1, 0)
     assert page(run, started) == [(1, "a", score), (1, "b", score)]
 
@@ -98,7 +100,7 @@ def test_scores_are_exact_at_every_size(run: Run, started: Ranks, score: int) ->
 def test_users_are_read_in_the_order_asked(run: Run, started: Ranks) -> None:
     run(started.apply_events("global", "e1", [event(1, "a", 10), event(2, "b", 20)], previous_at=""))
     aged = run(started.read_users("global", ["x", "a", "b"]))
-    assert [s and (s.score, s.rank, s.below) for s in aged.standings] == [None, (10, 2, 0), (20, 1, 1)]
+    assert [s and (s.score, s.rank, s.below) for s in aged.standings.users] == [None, (10, 2, 0), (20, 1, 1)]
 
 
 def test_one_message_tells_all(run: Run, started: Ranks, stores: Stores) -> None:
@@ -121,18 +123,16 @@ def test_a_head_is_confirmed_only_when_it_has_caught_up(run: Run, started: Ranks
 
 def test_a_swap_never_goes_back(run: Run, started: Ranks) -> None:
     run(started.apply_events("global", "e1", [event(1, "a", 10), event(2, "b", 20)], previous_at=""))
-    key = rebuilt_key("global")
-    run(started.load_entries(key, [("a", 10)]))
-    assert run(started.swap_board("global", key, Head("e1", 1, TIME), size=1)) == ("kept", 2)
-    run(started.load_entries(key, [("b", 20)]))
-    assert run(started.swap_board("global", key, Head("e1", 2, TIME), size=2)) == ("swapped", 2)
+    new = run(load(started, "global", Head("e1", 1, TIME), {"a": 10}))
+    assert run(started.swap_board("global", new)) == ("kept", 2)
+    caught_up = started.apply_events("global", "e1", [event(2, "b", 20)], previous_at=TIME, prefix=new.prefix)
+    assert run(caught_up).status == "applied"
+    assert run(started.swap_board("global", new)) == ("swapped", 2)
     assert page(run, started) == [(1, "b", 20), (2, "a", 10)]
 
 
 def test_a_swap_refuses_a_ranking_that_lost_entries(run: Run, started: Ranks) -> None:
-    key = rebuilt_key("global")
-    run(started.load_entries(key, [("a", 10)]))
-    assert run(started.swap_board("global", key, Head("e1", 2, TIME), size=2)) == ("partial", 0)
+    assert run(start(started, "global", Head("e1", 2, TIME), {"a": 10}, missing=1)) == ("partial", 0)
     assert run(started.read_head("global")) == EMPTY
 
 
@@ -156,17 +156,17 @@ def test_a_ranking_that_lost_entries_is_cold(run: Run, started: Ranks, stores: S
     assert run(started.read_users("global", ["b"])) is None
     assert run(started.confirm_head("global", Head("e1", 2, TIME))) == ("cold", 2)
     assert run(started.apply_events("global", "e1", [event(3, "a", 20)], previous_at=TIME)).status == "cold"
-    assert run(started.swap_board("global", rebuilt_key("global"), EMPTY, size=0)) == ("swapped", 0)
+    assert run(start(started, "global", EMPTY, {})) == ("swapped", 0)
 
 
 def test_slices_hold_every_entry_in_order(run: Run, started: Ranks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scoreboard.ranks.SLICE_ENTRIES", 2)
     run(started.apply_events("global", "e1", [event(i, f"u{i}", -i) for i in range(1, 6)], previous_at=""))
 
-    async def read() -> list[list[tuple[str, int]]]:
+    async def read() -> list[list[Scored]]:
         return [part async for part in started.read_slices("global")]
 
-    assert run(read()) == [[("u1", -1), ("u2", -2)], [("u3", -3), ("u4", -4)], [("u5", -5)]]
+    assert run(read()) == [[Scored(f"u{i}", -i) for i in part] for part in ([1, 2], [3, 4], [5])]
 
 
 def test_scores_are_read_also_from_a_ranking_that_lost_entries(run: Run, started: Ranks, stores: Stores) -> None:

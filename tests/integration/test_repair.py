@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+import orjson
 import pytest
 
 from scoreboard import repair as repair_module
@@ -13,10 +14,11 @@ from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
 from scoreboard.model import Submission
 from scoreboard.pump import Pump
-from scoreboard.ranks import Ranks, board_keys
+from scoreboard.ranks import Ranks
 from scoreboard.reads import Reads
 from scoreboard.repair import Repair
 from tests.harness import DEADLINE_S, Stores
+from tests.rankings import head_key
 
 Run = Callable[..., object]
 
@@ -27,7 +29,7 @@ def record(run: Run, ledger: Ledger, *users: str) -> None:
 
 def ranking(run: Run, ranks: Ranks) -> dict[str, int]:
     async def read() -> dict[str, int]:
-        return {user: score async for part in ranks.read_slices("global") for user, score in part}
+        return {each.user_id: each.score async for part in ranks.read_slices("global") for each in part}
 
     return run(read())
 
@@ -121,8 +123,11 @@ def test_events_read_back_have_a_rank_before_unless_they_are_first(
     record(run, ledger, "old")
     record(run, ledger, "new", "old", "new")
     run(repair.heal("global"))
-    updates = run(feed._read_updates("global", 1, 4))
-    assert [(u.user_id, u.rank, u.previous_rank) for u in updates] == [("new", 1, None), ("old", 1, 1), ("new", 1, 1)]
+    page = run(ranks.read_page("global", limit=10)).page
+    told = run(feed._read_told("global", "all", page, after=1))
+    updates = [orjson.loads(data) for _, _, data in told]
+    ranks_told = [(update["userId"], update["rank"], update["previousRank"]) for update in updates]
+    assert ranks_told == [("new", 1, None), ("old", 1, 1), ("new", 1, 1)]
 
 
 def test_the_watch_notices_what_nobody_reported(run: Run, ledger: Ledger, ranks: Ranks) -> None:
@@ -154,7 +159,7 @@ class TestReads:
         assert run(reads.read_page("global", offset=0, limit=10)).position.seq == 0
         acknowledged.note("global", run(ledger.read_heads({"global": []}))["global"][0].position)
         assert run(reads.read_page("global", offset=0, limit=10)).position.seq == 1
-        assert run(reads.read_standing("global", "a")).rank == 1
+        assert run(reads.read_standing("global", "a")).users[0].rank == 1
 
     def test_whom_the_ranking_does_not_know_yet_is_looked_for_in_the_ledger(
         self, run: Run, ledger: Ledger, ranks: Ranks, repair: Repair
@@ -162,7 +167,7 @@ class TestReads:
         reads = Reads(ledger, ranks, repair, Metrics(), Acknowledged())
         run(repair.heal("global"))
         record(run, ledger, "a")
-        assert run(reads.read_standing("global", "a")).rank == 1
+        assert run(reads.read_standing("global", "a")).users[0].rank == 1
         assert run(reads.read_around("global", "a", 1)).entries[0].rank == 1
         assert run(reads.read_standing("global", "b")) is None
 
@@ -173,7 +178,7 @@ class TestReads:
         run(repair.heal("global"))
         record(run, ledger, "a")
         with stores.redis() as client:
-            client.hincrby(board_keys("global")[0], "verified_at", -301)
+            client.hincrby(head_key(), "verified_at", -301)
         assert run(reads.read_page("global", offset=0, limit=10)).position.seq == 1
 
     def test_with_redis_away_pages_come_from_the_ledger(self, run: Run, ledger: Ledger, repair: Repair) -> None:

@@ -7,13 +7,14 @@ import pytest
 from scoreboard import verify as verify_module
 from scoreboard.ledger import Ledger
 from scoreboard.model import Submission
-from scoreboard.ranks import Ranks, board_keys
+from scoreboard.ranks import Ranks
 from scoreboard.repair import Repair
 from scoreboard.verify import Difference, verify
 from tests.harness import Stores
+from tests.rankings import all_key, head_key
 
 Run = Callable[..., object]
-HEAD, ALL = board_keys("global")
+HEAD, ALL = head_key(), all_key()
 USERS = [f"user{number}" for number in range(9)]
 
 
@@ -23,7 +24,7 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
         ("verify.SLICE_EVENTS", 2),
         ("verify.SUSPECTS_AT_ONCE", 2),
         ("verify.LAG_WAIT_S", 0.1),
-        ("ledger.CURSOR_ROWS", 2),
+        ("totals.CURSOR_ROWS", 2),
         ("ranks.SLICE_ENTRIES", 3),
     ):
         monkeypatch.setattr(f"scoreboard.{name}", value)

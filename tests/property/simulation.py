@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+import msgspec
 import orjson
 
-from scoreboard.errors import RanksUnavailable, Unavailable
 from scoreboard.database import BatchRefused, RolledBack
+from scoreboard.errors import RanksUnavailable, Unavailable
 from scoreboard.model import (
     Event,
     Head,
@@ -25,12 +26,15 @@ from scoreboard.model import (
     Position,
     RankChange,
     Ruling,
+    Scored,
     Standing,
+    Standings,
     Submission,
     format_time,
-    rank_shared,
+    rank_entries,
 )
-from scoreboard.ranks import REBUILD_CLAIM_S, Aged, Applied, encode_event
+from scoreboard.ranks import REBUILD_CLAIM_S, Aged, Applied, NewRanking, encode_event
+from scoreboard.totals import Layout
 
 BEGAN_AT = datetime(2026, 11, 24, tzinfo=UTC)
 Fate = Literal["done", "lost", "rolled back"]
@@ -149,16 +153,50 @@ class LedgerState:
     points: dict[str, int] = field(default_factory=lambda: {"win": 10, "lose": -3})
     epoch: int = 1
     events: list[tuple[Event, str | None]] = field(default_factory=list)
+    erased: list[tuple[int, str]] = field(default_factory=list)
+    """Who was erased, and the seq of the event that says so."""
 
     def copy(self) -> "LedgerState":
-        return LedgerState(self.points, self.epoch, list(self.events))
+        return LedgerState(self.points, self.epoch, list(self.events), list(self.erased))
 
     def head(self) -> Head:
         at = format_time(self.events[-1][0].at) if self.events else ""
         return Head(f"e{self.epoch}", len(self.events), at)
 
+    def totals(self, seq: int | None = None) -> dict[str, int]:
+        return {event.user_id: event.score for event, _ in self.events[:seq] if event.user_id}
+
+    def hidden(self, seq: int | None = None) -> set[str]:
+        last = {event.user_id: event.hidden for event, _ in self.events[:seq]}
+        return {user for user, hidden in last.items() if hidden}
+
     def scores(self, seq: int | None = None) -> dict[str, int]:
-        return {event.user_id: event.score for event, _ in self.events[:seq]}
+        """Of those who are shown."""
+        hidden = self.hidden(seq)
+        return {user: score for user, score in self.totals(seq).items() if user not in hidden}
+
+    def change(self, kind: Any, user: str, clock: datetime) -> Head | None:
+        """Hide a user, show or erase one, or set the board up otherwise; None where there is nothing to change."""
+        at = max(clock, self.events[-1][0].at) if self.events else clock
+        seq, totals = len(self.events) + 1, self.totals()
+        if kind == "settings":
+            self.events.append((Event(seq, "", None, 0, 0, at, kind), None))
+            return self.head()
+        if user not in totals or (kind != "erase" and (kind == "hide") == (user in self.hidden())):
+            return None
+        if kind == "erase":
+            self.events = [
+                (msgspec.structs.replace(event, user_id=f"erased-{seq}", hidden=True), None)
+                if event.user_id == user
+                else (event, key)
+                for event, key in self.events
+            ]
+        if kind == "erase":
+            self.erased.append((seq, user))
+            user = f"erased-{seq}"
+        score = self.totals()[user]
+        self.events.append((Event(seq, user, None, 0, score, at, kind, kind != "unhide"), None))
+        return self.head()
 
     def order(self) -> list[tuple[str, int]]:
         return sorted(self.scores().items(), key=lambda entry: (-entry[1], entry[0].encode()))
@@ -173,7 +211,7 @@ class LedgerState:
 
     def _rule(self, submission: Submission, at: datetime, previous_at: datetime | None) -> Ruling:
         def rule(outcome: Any, event: Event | None = None) -> Ruling:
-            told = (event.seq, event.points, event.score, event.at) if event else (0, 0, 0, datetime.min)
+            told = (event.seq, event.points, event.score, event.at, event.hidden) if event else ()
             return Ruling(outcome, f"e{self.epoch}", *told, previous_at=previous_at)
 
         for event, key in self.events:
@@ -184,8 +222,11 @@ class LedgerState:
         points = self.points.get(submission.action_id)
         if points is None:
             return rule("unknown_action")
-        score = self.scores().get(submission.user_id, 0) + points
-        event = Event(len(self.events) + 1, submission.user_id, submission.action_id, points, score, at)
+        score = self.totals().get(submission.user_id, 0) + points
+        hidden = submission.user_id in self.hidden()
+        event = Event(
+            len(self.events) + 1, submission.user_id, submission.action_id, points, score, at, "score", hidden
+        )
         self.events.append((event, submission.key))
         return rule("recorded", event)
 
@@ -226,31 +267,46 @@ class SimulatedLedger:
         await self._call("renew_epoch", renew)
 
     async def read_events(self, board: str, *, after: int, limit: int) -> list[Event]:
-        return await self._call("read_events", lambda s: [event for event, _ in s.events[after : after + limit]])
+        def read(state: LedgerState) -> list[Event]:
+            return [
+                msgspec.structs.replace(event, user_id="") if event.kind == "erase" else event
+                for event, _ in state.events[after : after + limit]
+            ]
+
+        return await self._call("read_events", read)
 
     async def read_scores_at(self, board: str, users: Sequence[str], seq: int) -> dict[str, int]:
         return await self._call(
             "read_scores_at", lambda s: {user: score for user, score in s.scores(seq).items() if user in users}
         )
 
-    async def read_page(self, board: str, *, offset: int, limit: int, after: object = None) -> Page:
+    async def read_page(
+        self,
+        board: str,
+        window: str = "all",
+        first_day: object = None,
+        *,
+        offset: int = 0,
+        limit: int,
+        after: object = None,
+    ) -> Page:
         return await self._call("read_page", lambda s: make_page(s.order(), s.head().position, offset, limit))
 
     @asynccontextmanager
-    async def stream_totals(self, board: str) -> AsyncIterator[tuple[Head, AsyncIterator[list[tuple[str, int]]]]]:
+    async def stream_totals(self, board: str) -> AsyncIterator[tuple[Layout, AsyncIterator[tuple[str, list[Scored]]]]]:
         head, order = await self._call("stream_totals", lambda s: (s.head(), s.order()))
 
-        async def slices() -> AsyncIterator[list[tuple[str, int]]]:
+        async def slices() -> AsyncIterator[tuple[str, list[Scored]]]:
             for start in range(0, len(order), 2):
-                yield order[start : start + 2]
+                yield "all", [Scored(user, score) for user, score in order[start : start + 2]]
 
-        yield head, slices()
+        yield Layout(head, "shared", ()), slices()
 
 
 def make_page(order: list[tuple[str, int]], position: Position, offset: int, limit: int) -> Page:
-    scores = order[offset : offset + limit]
-    first_rank = 1 + sum(score > scores[0][1] for _, score in order) if scores else 0
-    entries = rank_shared(scores, offset=offset, first_rank=first_rank)
+    scores = [Scored(user, score) for user, score in order[offset : offset + limit]]
+    first_rank = 1 + sum(score > scores[0].score for _, score in order) if scores else 0
+    entries = rank_entries(scores, "shared", offset=offset, first_rank=first_rank)
     return Page(position, len(order), entries, len(order) > offset + limit)
 
 
@@ -264,12 +320,12 @@ class RanksState:
     head: Head | None = None
     size: int = 0
     scores: dict[str, int] = field(default_factory=dict)
-    rebuilt: dict[str, dict[str, int]] = field(default_factory=dict)
+    rebuilt: "dict[str, RanksState]" = field(default_factory=dict)
     claim: tuple[str, float] | None = None
     """Who rebuilds, and until when that keeps others from it."""
 
     def copy(self) -> "RanksState":
-        rebuilt = {key: dict(scores) for key, scores in self.rebuilt.items()}
+        rebuilt = {key: state.copy() for key, state in self.rebuilt.items()}
         return RanksState(self.head, self.size, dict(self.scores), rebuilt, self.claim)
 
     @property
@@ -296,19 +352,24 @@ class RanksState:
             and at_head[head.seq] != head.at
         ):
             return Applied("diverged", head.seq, [])
+        if any(event.seq > head.seq and not event.user_id for event in events):
+            self.size = -1
+            return Applied("cold", head.seq, [])
         changes: list[RankChange | None] = []
         fresh = []
         for event in events:
             if event.seq <= head.seq:
                 changes.append(None)
                 continue
-            before = self.scores.get(event.user_id)
+            before = self.scores.pop(event.user_id, None)
             previous_rank = self.rank(before) if before is not None else None
-            self.scores[event.user_id] = event.score
-            change = RankChange(self.rank(event.score), previous_rank)
-            changes.append(change)
-            ranks = orjson.dumps({"rank": change.rank, "previousRank": change.previous_rank})
-            fresh.append(encode_event(event)[:-1] + b"," + ranks[1:])
+            if not event.hidden:
+                self.scores[event.user_id] = event.score
+            rank = self.rank(event.score) if not event.hidden else None
+            changes.append(RankChange(rank, previous_rank) if rank else None)
+            ranks = orjson.dumps({"rank": rank, "previousRank": previous_rank})
+            told = encode_event(event)
+            fresh.append(told[:-1] + b"," + ranks[1:] if told.startswith(b"{") else b"null")
         if fresh:
             self.head, self.size = Head(epoch, last, format_time(events[-1].at)), len(self.scores)
             publish(self.message(last + 1 - len(fresh), fresh))
@@ -318,6 +379,7 @@ class RanksState:
         assert self.head is not None
         told = {"epoch": self.head.epoch, "first": first, "seq": self.head.seq, "at": self.head.at}
         told |= {"total": self.size, "top": [part for user, score in self.order()[:10] for part in (user, str(-score))]}
+        told |= {"names": [], "windows": {}}
         return orjson.dumps(told)[:-1] + b',"events":[' + b",".join(events) + b"]}"
 
     def confirm(self, ledger: Head) -> tuple[str, int]:
@@ -328,14 +390,15 @@ class RanksState:
             return "behind", head.seq
         return ("diverged" if head.seq == ledger.seq and head.at != ledger.at else "confirmed"), head.seq
 
-    def swap(self, key: str, to: Head, size: int, publish: Callable[[bytes], None]) -> tuple[str, int]:
-        head = self.head
-        if head is not None and self.is_whole and head.epoch == to.epoch and head.seq > to.seq:
+    def swap(self, key: str, publish: Callable[[bytes], None]) -> tuple[str, int]:
+        head, rebuilt = self.head, self.rebuilt.get(key, RanksState())
+        to = rebuilt.head
+        if to and head is not None and self.is_whole and head.epoch == to.epoch and head.seq > to.seq:
             return "kept", head.seq
-        rebuilt = self.rebuilt.pop(key, {})
-        if len(rebuilt) != size:
+        self.rebuilt.pop(key, None)
+        if to is None or not rebuilt.is_whole:
             return "partial", head.seq if head else 0
-        self.head, self.size, self.scores = to, size, rebuilt
+        self.head, self.size, self.scores = to, rebuilt.size, rebuilt.scores
         publish(self.message(to.seq + 1, []))
         return "swapped", to.seq
 
@@ -362,28 +425,39 @@ class SimulatedRanks:
     async def read_head(self, board: str) -> Head | None:
         return await self._call("read_head", lambda s: s.head if s.is_whole else None)
 
-    async def apply_events(self, board: str, epoch: str, events: Sequence[Event], *, previous_at: str) -> Applied:
-        return await self._call("apply_events", lambda s: s.apply(epoch, events, previous_at, self._world.publish))
+    async def apply_events(
+        self, board: str, epoch: str, events: Sequence[Event], *, previous_at: str, prefix: str | None = None
+    ) -> Applied:
+        def apply(state: RanksState) -> Applied:
+            if prefix is None:
+                return state.apply(epoch, events, previous_at, self._world.publish)
+            return state.rebuilt.get(prefix, RanksState()).apply(epoch, events, previous_at, lambda message: None)
+
+        return await self._call("apply_events", apply)
 
     async def confirm_head(self, board: str, ledger: Head) -> tuple[str, int]:
         return await self._call("confirm_head", lambda s: s.confirm(ledger))
 
-    async def swap_board(self, board: str, rebuilt_key: str, head: Head, *, size: int) -> tuple[str, int]:
-        return await self._call("swap_board", lambda s: s.swap(rebuilt_key, head, size, self._world.publish))
+    async def swap_board(self, board: str, new: NewRanking) -> tuple[str, int]:
+        return await self._call("swap_board", lambda s: s.swap(new.prefix, self._world.publish))
 
-    async def load_entries(self, rebuilt_key: str, scores: Iterable[tuple[str, int]]) -> int:
-        entries = dict(scores)
+    async def load_entries(self, new: NewRanking, window: str, entries: Sequence[Scored]) -> None:
+        def load(state: RanksState) -> None:
+            ranking = state.rebuilt.setdefault(new.prefix, RanksState())
+            ranking.scores |= {entry.user_id: entry.score for entry in entries}
 
-        def load(state: RanksState) -> int:
-            ranking = state.rebuilt.setdefault(rebuilt_key, {})
-            added = len(entries.keys() - ranking.keys())
-            ranking.update(entries)
-            return added
+        await self._call("load_entries", load)
+        new.sizes[window] = new.sizes.get(window, 0) + len(entries)
 
-        return await self._call("load_entries", load)
+    async def load_head(self, new: NewRanking) -> None:
+        def load(state: RanksState) -> None:
+            ranking = state.rebuilt.setdefault(new.prefix, RanksState())
+            ranking.head, ranking.size = new.head, new.size
 
-    async def drop(self, rebuilt_key: str) -> None:
-        await self._call("drop", lambda s: s.rebuilt.pop(rebuilt_key, None))
+        await self._call("load_head", load)
+
+    async def drop(self, new: NewRanking) -> None:
+        await self._call("drop", lambda s: s.rebuilt.pop(new.prefix, None))
 
     async def claim_rebuild(self, board: str, holder: str) -> bool:
         def claim(state: RanksState) -> bool:
@@ -400,24 +474,31 @@ class SimulatedRanks:
 
         await self._call("release_rebuild", release)
 
-    async def read_page(self, board: str, *, offset: int, limit: int, after: object = None) -> Aged | None:
+    async def read_page(
+        self,
+        board: str,
+        window: str = "all",
+        *,
+        offset: int = 0,
+        limit: int,
+        after: object = None,
+        around: object = None,
+    ) -> Aged | None:
         def read(state: RanksState) -> Aged | None:
             if state.head is None or not state.is_whole:
                 return None
             position = state.head.position
-            return Aged(0, position, len(state.order()), page=make_page(state.order(), position, offset, limit))
+            return Aged(0, page=make_page(state.order(), position, offset, limit))
 
         return await self._call("read_page", read)
 
-    async def read_users(self, board: str, users: Sequence[str]) -> Aged | None:
+    async def read_users(self, board: str, users: Sequence[str], window: str = "all") -> Aged | None:
         def read(state: RanksState) -> Aged | None:
             if state.head is None or not state.is_whole:
                 return None
             position, scores = state.head.position, state.scores
             standings = tuple(
                 Standing(
-                    position,
-                    len(scores),
                     scores[user],
                     state.rank(scores[user]),
                     sum(other < scores[user] for other in scores.values()),
@@ -426,7 +507,7 @@ class SimulatedRanks:
                 else None
                 for user in users
             )
-            return Aged(0, position, len(state.order()), standings=standings)
+            return Aged(0, standings=Standings(position, len(scores), standings))
 
         return await self._call("read_users", read)
 

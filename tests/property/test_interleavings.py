@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -71,7 +72,7 @@ class Server:
 
     @property
     def log(self) -> BoardLog | None:
-        return self.feed._boards.get(BOARD)
+        return self.feed._logs.get((BOARD, "all"))
 
 
 class Play:
@@ -101,7 +102,7 @@ class Play:
 
     def step(self) -> None:
         """Something happens."""
-        steps = ["submit", "submit", "pass time", "deliver"]
+        steps = ["submit", "submit", "submit", "change user", "pass time", "deliver"]
         steps += ["go on"] * 5 + ["flow"] if self.world.calls else []
         rarely = self.data.draw(st.integers(0, 9))
         if rarely == 9:
@@ -115,6 +116,7 @@ class Play:
                 "lose messages",
                 "deliver again",
                 "evict",
+                "change settings",
             ]
         getattr(self, self.data.draw(st.sampled_from(steps)).replace(" ", "_"))()
         self.check_always()
@@ -152,6 +154,24 @@ class Play:
             if server.feed.subscription.queue:
                 self.world.loop.call_soon(server.feed.subscription.deliver)  # type: ignore[attr-defined]
         self.world.loop.settle()
+
+    def change_user(self) -> None:
+        """A user is hidden, shown or erased: committed, and ranked by whoever asked for it, or by nobody."""
+        kind, user = (
+            self.data.draw(st.sampled_from(["hide", "unhide", "erase"])),
+            self.data.draw(st.sampled_from(USERS)),
+        )
+        self.change(kind, user, self.data.draw(st.sampled_from([*self.servers, None])))
+
+    def change_settings(self) -> None:
+        self.change("settings", "", self.data.draw(st.sampled_from([*self.servers, None])))
+
+    def change(self, kind: str, user: str, server: Server | None) -> None:
+        head = self.world.ledger.change(kind, user, self.world.clock())
+        if head is not None and server is not None:
+            telling = server.repair.catch_up(BOARD, head, erased=user if kind == "erase" else None)
+            self.world.loop.create_task(telling)
+            self.world.loop.settle()
 
     def flush(self) -> None:
         self.world.ranks = RanksState()
@@ -192,7 +212,10 @@ class Play:
 
     def deliver_again(self) -> None:
         """A batch comes once more, from wherever it was held up: any events of this history that follow each other."""
-        events = [event for event, _ in self.world.ledger.events]
+        events = [
+            msgspec.structs.replace(event, user_id="") if event.kind == "erase" else event
+            for event, _ in self.world.ledger.events
+        ]
         if events:
             first = self.data.draw(st.integers(0, len(events) - 1))
             last = self.data.draw(st.integers(first, min(first + 4, len(events) - 1)))
@@ -209,7 +232,10 @@ class Play:
         events = self.world.ledger.events
         if head is not None and ranks.is_whole and self.era == 0 and head.epoch == self.world.ledger.head().epoch:
             assert head.seq <= len(events)
-            assert ranks.scores == self.world.ledger.scores(head.seq)
+            # Who was erased later is in the ranking until that event is.
+            erased = {user for seq, user in self.world.ledger.erased if seq > head.seq}
+            shown = {user: score for user, score in ranks.scores.items() if user not in erased}
+            assert shown == self.world.ledger.scores(head.seq)
 
     def calm_down(self) -> None:
         """No more faults: every call goes on, messages arrive, time passes, until all is right."""
@@ -243,7 +269,7 @@ class Play:
                 found.append("the board is still suspect")
             if log is None or log.position != ledger.head().position or log.stale:
                 found.append(f"a server's readers are at {log and log.position}, the ledger at {ledger.head()}")
-            elif log.top != tuple(ledger.order()):
+            elif tuple((entry.user_id, entry.score) for entry in log.top) != tuple(ledger.order()):
                 found.append(f"readers see {log.top}, the ledger says {ledger.order()}")
         return found
 
@@ -259,6 +285,8 @@ class Play:
                 continue
             if asked.era == self.era and ruling.outcome in ("recorded", "replayed"):
                 event, key = events[ruling.seq]
+                if event.user_id.startswith("erased-"):
+                    continue
                 assert (event.user_id, event.action_id) == (asked.submission.user_id, asked.submission.action_id)
                 assert (event.points, event.score, event.at) == (ruling.points, ruling.score, ruling.at)
                 assert key == asked.submission.key or ruling.outcome == "recorded"
@@ -273,6 +301,8 @@ class Play:
 def check_ledger(state: LedgerState) -> None:
     sums: dict[str, int] = {}
     for number, (event, _) in enumerate(state.events, start=1):
+        if event.kind == "settings":
+            continue
         sums[event.user_id] = sums.get(event.user_id, 0) + event.points
         assert (event.seq, event.score) == (number, sums[event.user_id])
 

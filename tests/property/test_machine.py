@@ -9,6 +9,7 @@ import asyncio
 import itertools
 from datetime import datetime
 
+import asyncpg
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,13 +21,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from scoreboard import frames
+from scoreboard import frames, keys
 from scoreboard.board_log import BoardLog
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
 from scoreboard.migrations import migrate
 from scoreboard.model import Action, Board, Event, Page, Position, Submission, format_time
-from scoreboard.ranks import Ranks, board_keys, channel
+from scoreboard.ranks import Ranks
 from scoreboard.repair import Repair
 from scoreboard.verify import verify_ledger
 from tests.harness import DEADLINE_S, Stores
@@ -56,6 +57,20 @@ class Parts:
     def run(self, coroutine: object) -> object:
         return self.runner.run(asyncio.wait_for(coroutine, DEADLINE_S))  # type: ignore[arg-type]
 
+    def execute(self, sql: str) -> list[asyncpg.Record]:
+        """Run a statement that nothing but a test needs."""
+
+        async def run() -> list[asyncpg.Record]:
+            async with self.ledger._repairs.acquire() as connection:
+                return await connection.fetch(sql)
+
+        return self.run(run())  # type: ignore[return-value]
+
+    def at(self, board: str, seq: int) -> str:
+        """When an event was, as the ranking has it; '' for none."""
+        rows = self.execute(f"SELECT at FROM ledger WHERE board_id = '{board}' AND seq = {seq}")
+        return format_time(rows[0]["at"]) if rows else ""
+
     def close(self) -> None:
         self.redis.close()
         self.runner.run(self.ranks.close())
@@ -74,13 +89,13 @@ class Machine(RuleBasedStateMachine):
         self.head_before = 0
         run = self.parts.run
         settings = Board(self.board, "", 0, 0, "", ("all",), "shared", "UTC", datetime.min)
-        created, _ = run(self.parts.ledger.put_board(settings))
-        self.epoch = created.epoch
+        run(self.parts.ledger.put_board(settings))
+        self.epoch = run(self.parts.ledger.read_board(self.board)).epoch
         for name, points in POINTS.items():
             run(self.parts.ledger.put_action(self.board, Action(name, points, 0, None, True)))
         self.reader = BoardLog(self.board, Page(Position(self.epoch, 0), 0, (), False))
         self.pubsub = self.parts.redis.pubsub()
-        self.pubsub.subscribe(channel(self.board))
+        self.pubsub.subscribe(keys.channel(self.board))
         while self.pubsub.get_message(timeout=1) is None:
             pass
 
@@ -131,7 +146,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def lose_redis(self) -> None:
-        self.parts.redis.delete(*board_keys(self.board))
+        self.parts.redis.delete(*keys.whole(keys.live(self.board)))
         self.head_before = 0
 
     @rule()
@@ -152,7 +167,7 @@ class Machine(RuleBasedStateMachine):
                 self.fill_gap()
         position = self.reader.position
         ranking = self.model.ranking(position.seq)
-        assert self.reader.top == tuple((user, score) for _, user, score in ranking[:10])
+        assert [(entry.user_id, entry.score) for entry in self.reader.top] == [entry[1:] for entry in ranking[:10]]
         assert self.reader.total == len(ranking)
 
     def fill_gap(self) -> None:

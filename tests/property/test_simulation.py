@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from scoreboard.ledger import Ledger
 from scoreboard.migrations import migrate
 from scoreboard.model import Action, Board, Event, Head, Submission, format_time
-from scoreboard.ranks import Ranks, rebuilt_key
+from scoreboard.ranks import Ranks
 from tests.harness import Stores
 from tests.property.simulation import LedgerState, RanksState, make_page
+from tests.rankings import start
 
+KINDS = st.sampled_from(["score"] * 6 + ["hide", "unhide", "settings"])
 EPOCHS = st.sampled_from(["e1", "e1", "e1", "e2"])
 USERS = st.sampled_from(["a", "b", "c"])
 TIMES = st.sampled_from([datetime(2026, 11, 24, tzinfo=UTC) + timedelta(milliseconds=n) for n in range(2)])
@@ -25,8 +27,11 @@ _boards = itertools.count(1)
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[str, list[Event], str]:
     first = draw(st.integers(1, 5))
-    drawn = draw(st.lists(st.tuples(USERS, st.integers(-3, 3), TIMES), min_size=1, max_size=3))
-    events = [Event(first + n, user, "win", 1, score, at) for n, (user, score, at) in enumerate(drawn)]
+    drawn = draw(st.lists(st.tuples(USERS, st.integers(-3, 3), TIMES, KINDS), min_size=1, max_size=3))
+    events = [
+        Event(first + n, "" if kind == "settings" else user, "win", 1, score, at, kind, kind == "hide")
+        for n, (user, score, at, kind) in enumerate(drawn)
+    ]
     return draw(EPOCHS), events, draw(TIMES.map(format_time) | st.just(""))
 
 
@@ -54,7 +59,7 @@ def test_ranks(runner: asyncio.Runner, stores: Stores) -> None:
     def compare(steps: list[tuple[str, object]]) -> None:
         board, state = f"board{next(_boards)}", RanksState()
         for step in [("swap", (Head("e1", 0, ""), {}, 0)), *steps]:
-            assert runner.run(really(ranks, board, *step)) == simulated(state, *step)
+            assert runner.run(really(ranks, board, *step)) == simulated(state, *step), step
             assert runner.run(ranks.read_head(board)) == (state.head if state.is_whole else None)
             page = runner.run(ranks.read_page(board, offset=0, limit=10))
             if state.head is None or not state.is_whole:
@@ -75,10 +80,7 @@ async def really(ranks: Ranks, board: str, name: str, argument: object) -> objec
         case "confirm", head:
             return await ranks.confirm_head(board, head)  # type: ignore[arg-type]
         case "swap", (head, scores, missing):
-            key = rebuilt_key(board)
-            if scores:
-                await ranks.load_entries(key, scores.items())
-            return await ranks.swap_board(board, key, head, size=len(scores) + missing)
+            return await start(ranks, board, head, scores, missing=missing)
         case "lose", key:
             await ranks._call("DEL", f"sb:{{{board}}}:{key}")
     return None
@@ -91,8 +93,8 @@ def simulated(state: RanksState, name: str, argument: object) -> object:
         case "confirm", head:
             return state.confirm(head)  # type: ignore[arg-type]
         case "swap", (head, scores, missing):
-            state.rebuilt["key"] = dict(scores)
-            return state.swap("key", head, len(scores) + missing, lambda message: None)
+            state.rebuilt["key"] = RanksState(head, len(scores) + missing, dict(scores))
+            return state.swap("key", lambda message: None)
         case "lose", "all":
             state.scores = {}
         case "lose", "head":

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scoreboard import board_log, frames
 from scoreboard.board_log import BoardLog
 from scoreboard.frames import LEADERBOARD, SCORES
-from scoreboard.model import Event, Page, Position, RankChange
+from scoreboard.model import Event, Page, Position, RankChange, Scored
 from scoreboard.ranks import encode_event
 from tests.harness import Frame, Parser
 from tests.property.model import Model
@@ -52,6 +52,7 @@ def message(model: Model, first: int, last: int) -> frames.Message:
         events.append(encode_event(event)[:-1] + b',"rank":1,"previousRank":null}')
     top = [part for _, user, score in model.ranking(last)[:10] for part in (user, str(-score))]
     told = {"epoch": "e1", "first": first, "seq": last, "at": "", "total": len(model.ranking(last)), "top": top}
+    told |= {"names": [], "windows": {}}
     return frames.parse_message(orjson.dumps(told)[:-1] + b',"events":[' + b",".join(events) + b"]}")
 
 
@@ -146,13 +147,13 @@ def test_a_log_continued_backwards_tells_what_was_missed(
     seen = data.draw(st.integers(reaches, last), label="what the reader knows")
     log = BoardLog("global", Page(Position("e1", begins), 0, (), False))
     ready = log.end
-    earlier = [(seq, encode(model, seq)) for seq in range(reaches + 1, begins + 1)]
+    earlier = [tell(model, seq) for seq in range(reaches + 1, begins + 1)]
     if data.draw(st.booleans(), label="continued at once"):
         log.prepend("e1", reaches, begins, earlier)
     for seq in range(begins + 1, last + 1):
         assert log.accept(message(model, seq, seq))
     log.prepend("e1", reaches, begins, earlier)
-    log.prepend("another", 0, reaches, [(1, b"{}")])
+    log.prepend("another", 0, reaches, [(1, "score-updated", b"{}")])
     original, board_log.FOLD_BYTES = board_log.FOLD_BYTES, fold_bytes
     try:
         assert log.encode_since(reaches - 1, SCORES) is None
@@ -169,11 +170,12 @@ def test_a_log_continued_backwards_tells_what_was_missed(
         assert parse(due[0])[-1].id == f"e1-{last}"
 
 
-def encode(model: Model, seq: int) -> bytes:
+def tell(model: Model, seq: int) -> frames.Told:
     """An event as it is read back from the ledger."""
     user, action, _ = model.ledger[seq - 1]
-    event = Event(seq, user, action, POINTS[action], model.score(user, seq), AT)
-    return frames.encode_update(frames.make_update(event, None))
+    told = frames.tell_event(Event(seq, user, action, POINTS[action], model.score(user, seq), AT), "all", None)
+    assert told is not None
+    return told
 
 
 @given(
@@ -199,28 +201,31 @@ def test_a_log_takes_in_every_event_once_or_says_that_one_is_missing(
         due = log.encode_since(0, SCORES)
         assert due is not None
         assert [frame.data["seq"] for frame in parse(due[0])] == list(range(1, log.seq + 1))
-    assert not log.accept(frames.Message("another", log.seq + 1, log.seq + 1, "", 0, [], []))
+    assert not log.accept(frames.Message("another", log.seq + 1, log.seq + 1, "", 0, [], [], [], {}))
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(-5, 5)), min_size=1, max_size=30))
 def test_folding_keeps_last_states_and_sums(steps: list[tuple[str, int]]) -> None:
     scores: dict[str, int] = {}
-    updates = []
+    told = []
     for seq, (user, points) in enumerate(steps, start=1):
         scores[user] = scores.get(user, 0) + points
         event = Event(seq, user, "win", points, scores[user], AT)
-        updates.append(frames.make_update(event, RankChange(seq, None)))
-    folded = frames.fold_updates(updates)
-    assert {update.user_id: update.score for update in folded} == scores
-    assert {update.user_id: update.points for update in folded} == scores
-    assert [update.seq for update in folded] == sorted(update.seq for update in folded)
-    assert frames.fold_updates(folded) == folded
+        told.append(frames.tell_event(event, "all", RankChange(seq, None)))
+    folded = frames.fold(told)
+    updates = [orjson.loads(data) for _, _, data in folded]
+    assert {update["userId"]: update["score"] for update in updates} == scores
+    assert {update["userId"]: update["points"] for update in updates} == scores
+    assert [seq for seq, _, _ in folded] == [update["seq"] for update in updates]
+    assert [seq for seq, _, _ in folded] == sorted(seq for seq, _, _ in folded)
+    assert frames.fold(folded) == folded
 
 
 @given(name=NAMES, pieces=st.lists(st.integers(1, 40), max_size=40))
 def test_frames_parse_whole_however_the_bytes_are_split(name: str, pieces: list[int]) -> None:
-    update = frames.make_update(Event(7, name, "win", 10, 10, AT), RankChange(1, None))
-    top = ((name, 10),)
+    update = frames.tell_event(Event(7, name, "win", 10, 10, AT), "all", RankChange(1, None))
+    assert update is not None
+    top = (Scored(name, 10),)
     data = (
         frames.encode_retry(2_000)
         + frames.encode_leaderboard("global", top, 1, Position("e1", 6))

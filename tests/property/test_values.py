@@ -13,7 +13,17 @@ from scoreboard.errors import Invalid, StartupError, Unauthenticated
 from scoreboard.feed import parse_position
 from scoreboard.http.leaderboard import matches
 from scoreboard.limits import LocalRates, Rate
-from scoreboard.model import SCORE_MAX, Position, rank_shared, validate_key, validate_name, validate_user_id
+from scoreboard.model import (
+    SCORE_MAX,
+    Cursor,
+    Position,
+    Scored,
+    Ties,
+    rank_entries,
+    validate_key,
+    validate_name,
+    validate_user_id,
+)
 from scoreboard.pages import decode_cursor, encode_cursor
 
 SCORES = st.integers(-SCORE_MAX, SCORE_MAX)
@@ -39,28 +49,34 @@ def test_keys_are_printable_ascii(text: str) -> None:
     assert (validate_key(text) is None) == (1 <= len(text) <= 255 and all(" " <= char <= "~" for char in text))
 
 
-@given(SCORES, USER_IDS)
-def test_a_cursor_says_what_it_was_made_of(score: int, user_id: str) -> None:
-    assert decode_cursor(encode_cursor(score, user_id)) == (score, user_id)
+@given(st.builds(Cursor, SCORES, USER_IDS, st.integers(0, SCORE_MAX)))
+def test_a_cursor_says_what_it_was_made_of(cursor: Cursor) -> None:
+    assert decode_cursor(encode_cursor(cursor)) == cursor
 
 
 @given(st.text(max_size=40))
 def test_any_other_cursor_is_refused(text: str) -> None:
     try:
-        score, user_id = decode_cursor(text)
+        cursor = decode_cursor(text)
     except Invalid:
         return
-    assert decode_cursor(encode_cursor(score, user_id)) == (score, user_id)
+    assert decode_cursor(encode_cursor(cursor)) == cursor
 
 
-@given(st.lists(st.integers(-3, 3), max_size=20), st.data())
-def test_ranks_of_any_slice_are_those_of_the_whole(scores: list[int], data: st.DataObject) -> None:
-    whole = [(f"user{i:02d}", score) for i, score in enumerate(sorted(scores, reverse=True))]
-    ranks = {user: 1 + sum(other > score for _, other in whole) for user, score in whole}
+@given(st.lists(st.integers(-3, 3), max_size=20), st.sampled_from(["shared", "dense", "first"]), st.data())
+def test_ranks_of_any_slice_are_those_of_the_whole(scores: list[int], ties: Ties, data: st.DataObject) -> None:
+    whole = [Scored(f"user{i:02d}", score) for i, score in enumerate(sorted(scores, reverse=True))]
+    ranks = {
+        "shared": [1 + sum(other > score for other in scores) for score in sorted(scores, reverse=True)],
+        "dense": [1 + len({other for other in scores if other > score}) for score in sorted(scores, reverse=True)],
+        "first": list(range(1, len(scores) + 1)),
+    }[ties]
     start = data.draw(st.integers(0, len(whole)))
     part = whole[start : start + data.draw(st.integers(0, 20))]
-    entries = rank_shared(part, offset=start, first_rank=ranks[part[0][0]] if part else 0)
-    assert [(e.user_id, e.rank) for e in entries] == [(user, ranks[user]) for user, _ in part]
+    entries = rank_entries(part, ties, offset=start, first_rank=ranks[start] if part else 0)
+    assert [(e.user_id, e.rank) for e in entries] == [
+        (entry.user_id, rank) for entry, rank in zip(part, ranks[start:], strict=False)
+    ]
 
 
 @given(st.from_regex(r"[a-z0-9]{4,8}", fullmatch=True), st.integers(0, SCORE_MAX))

@@ -1,0 +1,119 @@
+"""A board with everything that it can be set to, in plain Python: small enough to be seen to be right."""
+
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+Entry = tuple[int, str, int]
+
+
+@dataclass
+class Fact:
+    """An event: whose, what was submitted and what the total changed by; when it was, and when it counts."""
+
+    kind: str
+    user: str
+    value: int
+    points: int
+    at: datetime
+    counted_at: datetime
+    revokes: int | None = None
+
+
+@dataclass
+class Layout:
+    """How a board is ranked from a seq on."""
+
+    seq: int
+    ties: str
+    windows: tuple[str, ...]
+    zone: str
+
+
+@dataclass
+class BoardModel:
+    """Events and all that follows from them."""
+
+    operator: str
+    floor: int | None
+    layouts: list[Layout]
+    facts: list[Fact] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+
+    def submit(self, user: str, value: int, at: datetime) -> int:
+        """The score after a submission."""
+        before = self.total(user, len(self.facts))
+        after = {"sum": (before or 0) + value, "best": max(value, before if before is not None else value)}.get(
+            self.operator, value
+        )
+        after = after if self.floor is None else max(after, self.floor)
+        self.facts.append(Fact("score", user, value, after - (before or 0), at, at))
+        return after
+
+    def revoke(self, seq: int, at: datetime) -> None:
+        """Undo a submission."""
+        revoked, before = self.facts[seq - 1], self.total(self.facts[seq - 1].user, len(self.facts)) or 0
+        self.facts.append(Fact("revoke", revoked.user, 0, 0, at, revoked.at, seq))
+        after = max(before - revoked.points, self.floor) if self.floor is not None else before - revoked.points
+        if self.operator != "sum":
+            after = self.total(revoked.user, len(self.facts)) or 0
+        self.facts[-1].points = after - before
+
+    def erase(self, user: str, pseudonym: str, at: datetime) -> None:
+        """Put another name in the place of a user's."""
+        for fact in self.facts:
+            if fact.user == user:
+                fact.user = pseudonym
+        self.facts.append(Fact("erase", pseudonym, 0, 0, at, at))
+
+    def total(self, user: str, seq: int, window: str = "all", day: date | None = None) -> int | None:
+        """A user's total after an event, in a period; None when there is none."""
+        zone = self.layout(seq).zone
+        mine = [
+            (number, fact)
+            for number, fact in enumerate(self.facts[:seq], start=1)
+            if fact.user == user
+            and fact.kind in ("score", "revoke")
+            and (day is None or first_day(window, zone, fact.counted_at) == day)
+        ]
+        if not mine:
+            return None
+        if self.operator == "sum":
+            return sum(fact.points for _, fact in mine)
+        gone = {fact.revokes for _, fact in mine}
+        left = [fact.value for number, fact in mine if fact.kind == "score" and number not in gone]
+        return (max(left) if self.operator == "best" else left[-1]) if left else 0
+
+    def reached(self, user: str, seq: int, window: str, day: date | None) -> int:
+        """The seq since which a total is what it is."""
+        now = self.total(user, seq, window, day)
+        while seq > 1 and self.total(user, seq - 1, window, day) == now:
+            seq -= 1
+        return seq
+
+    def is_hidden(self, user: str, seq: int) -> bool:
+        kinds = [fact.kind for fact in self.facts[:seq] if fact.user == user]
+        hidden = [kind in ("hide", "erase") for kind in kinds if kind in ("hide", "unhide", "erase")]
+        return bool(hidden) and hidden[-1]
+
+    def layout(self, seq: int) -> Layout:
+        return [layout for layout in self.layouts if layout.seq <= seq][-1]
+
+    def ranking(self, seq: int, window: str = "all", day: date | None = None) -> list[Entry]:
+        """(rank, user, score) after an event, by the board's ties."""
+        ties = self.layout(seq).ties
+        users = {fact.user for fact in self.facts[:seq] if fact.kind == "score"}
+        totals = {user: self.total(user, seq, window, day) for user in users if not self.is_hidden(user, seq)}
+        scores = {user: score for user, score in totals.items() if score is not None}
+        if ties == "first":
+            order = sorted(scores, key=lambda user: (-scores[user], self.reached(user, seq, window, day)))
+            return [(place, user, scores[user]) for place, user in enumerate(order, start=1)]
+        above = {user: [other for other in scores.values() if other > scores[user]] for user in scores}
+        ranks = {user: 1 + len(set(above[user]) if ties == "dense" else above[user]) for user in scores}
+        return [(ranks[user], user, scores[user]) for user in sorted(scores, key=lambda u: (-scores[u], u.encode()))]
+
+
+def first_day(window: str, zone: str, at: datetime) -> date:
+    """The first day of the period that a time is in."""
+    day = at.astimezone(ZoneInfo(zone)).date()
+    return {"day": day, "week": day - timedelta(days=day.weekday()), "month": day.replace(day=1)}[window]
