@@ -168,9 +168,10 @@ class Feed:
                     followed.restart(page, reason)
             followed.stale = False
             self._pump.mark(followed)
-        except Invalid:
-            followed.restart(Page(followed.position, 0, (), False, followed.ties, followed.period), "window")
-            self._pump.mark(followed)  # the board does not have the window any more: an empty one from now on
+        except Invalid:  # the board does not have the window any more: who asks again is told so
+            self._logs.pop(key, None)
+            self._pump.end_readers(followed, "window")
+            await self._leave(board)
         except (Unavailable, RanksUnavailable, NotFound):
             pass  # stays stale; the sweep tries again
         except Exception:  # a bug here must not silence the board for good

@@ -83,6 +83,12 @@ class Pump:
             if index % SLICE_READERS == 0:
                 await asyncio.sleep(0)
 
+    def end_readers(self, log: BoardLog, reason: str) -> None:
+        """End the streams of a log for good, with a reset that says why."""
+        for reader in list(log.readers):
+            self._write(reader, frames.encode_reset(reason) + frames.encode_retry(random.randint(*END_SPREAD_MS)))
+            self._end(reader)
+
     def _due(self, reader: Reader) -> bytes | None:
         assert reader.log is not None
         due = reader.log.encode_from(reader.next, reader.kinds)

@@ -176,18 +176,28 @@ END;
 $$;
 
 -- What a user's total in a span of time is without an event and all that were made undone, on a board that counts the
--- best or the last. Null: nothing is left.
+-- best or the last. Null: nothing is left, which makes it 0; what comes after that has to be better on one of the best.
 CREATE FUNCTION score_without(p_board boards, p_user text, p_seq bigint, p_from timestamptz, p_to timestamptz)
 RETURNS bigint
 LANGUAGE sql STABLE
 AS $$
-    SELECT coalesce(l.value, l.points)
-    FROM ledger l
-    WHERE l.board_id = p_board.board_id AND l.user_id = p_user AND l.at >= p_from AND l.at < p_to
-      AND l.kind = 'score' AND l.seq <> p_seq
-      AND NOT EXISTS (SELECT 1 FROM ledger r WHERE r.board_id = l.board_id AND r.revokes = l.seq)
-    ORDER BY CASE p_board.operator WHEN 'best' THEN coalesce(l.value, l.points) END DESC, l.at DESC, l.seq DESC
-    LIMIT 1
+    SELECT CASE
+               WHEN bool_or(e.stands) IS NOT TRUE THEN NULL
+               WHEN p_board.operator = 'best'
+                   THEN greatest(max(e.value) FILTER (WHERE e.stands), CASE WHEN bool_or(e.empties) THEN 0 END)
+               ELSE (array_agg(e.value ORDER BY e.seq DESC) FILTER (WHERE e.stands))[1]
+           END
+    FROM (
+        SELECT l.seq, coalesce(l.value, l.points) AS value,
+               l.kind = 'score' AND l.seq <> p_seq AND NOT EXISTS (
+                   SELECT 1 FROM ledger r WHERE r.board_id = l.board_id AND r.revokes = l.seq
+               ) AS stands,
+               sum(CASE l.kind WHEN 'score' THEN 1 ELSE -1 END) OVER (ORDER BY l.at, l.seq) = 0 AS empties
+        FROM ledger l
+        WHERE l.board_id = p_board.board_id AND l.user_id = p_user AND l.at >= p_from
+          AND coalesce(l.counted_at, l.at) >= p_from AND coalesce(l.counted_at, l.at) < p_to
+          AND l.kind IN ('score', 'revoke')
+    ) e
 $$;
 
 -- Makes an event undone by another one, in the periods in which it counted.

@@ -5,24 +5,26 @@ SELECT coalesce(e.user_id, t.user_id) AS user_id, coalesce(e.name, t.time_window
        coalesce(e.period, t.period)::text AS period, e.score AS ledger_score, e.events AS ledger_events,
        t.score AS total_score, t.submissions AS total_submissions
 FROM (
-    SELECT l.user_id, w.name, period_of(w.name, b.timezone, coalesce(l.counted_at, l.at)) AS period,
-           count(*) FILTER (WHERE l.kind = 'score') AS events,
-           CASE b.operator
+    SELECT l.user_id, l.name, l.period, count(*) FILTER (WHERE l.kind = 'score') AS events,
+           CASE l.operator
                WHEN 'sum' THEN sum(l.points)
-               WHEN 'best' THEN coalesce(max(coalesce(l.value, l.points)) FILTER (WHERE l.stands), 0)
-               ELSE coalesce((array_agg(coalesce(l.value, l.points) ORDER BY l.seq DESC) FILTER (WHERE l.stands))[1], 0)
+               WHEN 'best' THEN coalesce(greatest(max(l.value) FILTER (WHERE l.stands),
+                                                  CASE WHEN bool_or(l.empties) THEN 0 END), 0)
+               ELSE coalesce((array_agg(l.value ORDER BY l.seq DESC) FILTER (WHERE l.stands))[1], 0)
            END AS score
-    FROM boards b
-    CROSS JOIN unnest(array_remove(b.windows, 'all')) w (name)
-    JOIN (
-        SELECT s.board_id, s.user_id, s.seq, s.at, s.counted_at, s.kind, s.points, s.value,
-               s.kind = 'score' AND r.revokes IS NULL AS stands
+    FROM (
+        SELECT s.user_id, s.seq, s.kind, s.points, coalesce(s.value, s.points) AS value, w.name, b.operator, p.period,
+               s.kind = 'score' AND r.revokes IS NULL AS stands,
+               b.operator = 'best' AND sum(CASE s.kind WHEN 'score' THEN 1 ELSE -1 END)
+                   OVER (PARTITION BY s.user_id, w.name, p.period ORDER BY s.seq) = 0 AS empties
         FROM ledger s
+        JOIN boards b ON b.board_id = s.board_id
+        CROSS JOIN unnest(array_remove(b.windows, 'all')) w (name)
+        CROSS JOIN LATERAL (SELECT period_of(w.name, b.timezone, coalesce(s.counted_at, s.at)) AS period) p
         LEFT JOIN ledger r ON r.board_id = s.board_id AND r.revokes = s.seq
         WHERE s.board_id = $1 AND s.kind IN ('score', 'revoke') AND abs(hashtext(s.user_id)::int8) % $3 = $2
-    ) l ON l.board_id = b.board_id
-    WHERE b.board_id = $1
-    GROUP BY l.user_id, w.name, period_of(w.name, b.timezone, coalesce(l.counted_at, l.at)), b.operator
+    ) l
+    GROUP BY l.user_id, l.name, l.period, l.operator
 ) e
 FULL JOIN (
     SELECT s.user_id, s.time_window, s.period, s.score, s.submissions

@@ -82,7 +82,13 @@ class BoardModel:
             return sum(fact.points for _, fact in mine)
         gone = {fact.revokes for _, fact in mine}
         left = [fact.value for number, fact in mine if fact.kind == "score" and number not in gone]
-        return (max(left) if self.operator == "best" else left[-1]) if left else 0
+        if self.operator == "last":
+            return left[-1] if left else 0
+        standing, was_empty = 0, False
+        for _, fact in mine:
+            standing += 1 if fact.kind == "score" else -1
+            was_empty = was_empty or standing == 0
+        return max([*left, 0] if was_empty else left)
 
     def reached(self, user: str, seq: int, window: str, day: date | None) -> int:
         """The seq since which a total is what it is."""

@@ -39,7 +39,7 @@ LEAPS = st.sampled_from([0, 0, 0, 1, 3_600, 82_800, 86_400, 90_000, 7 * 86_400, 
 BATCHES = st.lists(st.tuples(USERS, st.integers(-3, 3)), min_size=1, max_size=4)
 BEGAN_AT = [datetime(2027, 3, 27, 22, 59, 59, tzinfo=UTC), datetime(2027, 10, 30, 22, tzinfo=UTC)]
 """The days before clocks change in Berlin: of 23 and 25 hours."""
-EXAMPLES, STEPS = 25, 20
+EXAMPLES, STEPS = 60, 25
 _boards = itertools.count(1)
 
 
@@ -75,12 +75,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule(batch=BATCHES, leap=LEAPS)
     def submit(self, batch: list[tuple[str, int]], leap: int) -> None:
-        self.now += timedelta(seconds=leap)
+        self.now = max([self.now, *(fact.at for fact in self.model.facts[-1:])]) + timedelta(seconds=leap)
         set_time = f"UPDATE boards SET last_at = '{self.now}', clock_at = '{self.now}' WHERE board_id = '{self.board}'"
         self.parts.execute(set_time)
         asked = [Submission(self.board, self.user(name), "free", None, value) for name, value in batch]
         rulings = self.parts.run(self.parts.ledger.submit_scores(self.board, asked))
-        self.now = rulings[-1].at
         for ruling, (name, value) in zip(rulings, batch, strict=True):
             assert ruling.score == self.model.submit(self.user(name), value, ruling.at)
             assert ruling.points == self.model.facts[-1].points
