@@ -100,7 +100,7 @@ def problem_codes() -> dict[str, Any]:
 
 def _paths() -> dict[str, Any]:
     board = _parameter("board", "query", {"$ref": "#/components/schemas/Name"}, "The board; global by default")
-    window = _parameter("window", "query", {"enum": WINDOWS, "default": "all"}, "One of the board's windows")
+    window = _parameter("window", "query", {"enum": list(WINDOWS), "default": "all"}, "One of the board's windows")
     period = _parameter("period", "query", DAY, "First day of a period of the window; by default that of now")
     view = [board, window, period]
     limit = _parameter("limit", "query", _range(1, PAGE_SIZE_MAX, 10), "Entries on the page")
@@ -309,7 +309,7 @@ def _paths() -> dict[str, Any]:
                 "The periods of a window in which something happened, newest first",
                 [
                     in_path,
-                    _parameter("window", "query", {"enum": WINDOWS[1:]}, "One of the board's windows", "week")
+                    _parameter("window", "query", {"enum": list(WINDOWS[1:])}, "One of the board's windows", "week")
                     | {"required": True},
                     _parameter("limit", "query", _range(1, PERIODS_LISTED_MAX, 50), "Periods on the page"),
                     _parameter("before", "query", DAY, "The next of another page"),

@@ -66,9 +66,8 @@ class BoardModel:
                 fact.user = pseudonym
         self.facts.append(Fact("erase", pseudonym, 0, 0, at, at))
 
-    def total(self, user: str, seq: int, window: str = "all", day: date | None = None) -> int | None:
+    def total(self, user: str, seq: int, window: str = "all", day: date | None = None, zone: str = "UTC") -> int | None:
         """A user's total after an event, in a period; None when there is none."""
-        zone = self.layout(seq).zone
         mine = [
             (number, fact)
             for number, fact in enumerate(self.facts[:seq], start=1)
@@ -90,10 +89,10 @@ class BoardModel:
             was_empty = was_empty or standing == 0
         return max([*left, 0] if was_empty else left)
 
-    def reached(self, user: str, seq: int, window: str, day: date | None) -> int:
+    def reached(self, user: str, seq: int, window: str, day: date | None, zone: str) -> int:
         """The seq since which a total is what it is."""
-        now = self.total(user, seq, window, day)
-        while seq > 1 and self.total(user, seq - 1, window, day) == now:
+        now = self.total(user, seq, window, day, zone)
+        while seq > 1 and self.total(user, seq - 1, window, day, zone) == now:
             seq -= 1
         return seq
 
@@ -107,12 +106,12 @@ class BoardModel:
 
     def ranking(self, seq: int, window: str = "all", day: date | None = None) -> list[Entry]:
         """(rank, user, score) after an event, by the board's ties."""
-        ties = self.layout(seq).ties
+        ties, zone = self.layout(seq).ties, self.layout(seq).zone
         users = {fact.user for fact in self.facts[:seq] if fact.kind == "score"}
-        totals = {user: self.total(user, seq, window, day) for user in users if not self.is_hidden(user, seq)}
+        totals = {user: self.total(user, seq, window, day, zone) for user in users if not self.is_hidden(user, seq)}
         scores = {user: score for user, score in totals.items() if score is not None}
         if ties == "first":
-            order = sorted(scores, key=lambda user: (-scores[user], self.reached(user, seq, window, day)))
+            order = sorted(scores, key=lambda user: (-scores[user], self.reached(user, seq, window, day, zone)))
             return [(place, user, scores[user]) for place, user in enumerate(order, start=1)]
         above = {user: [other for other in scores.values() if other > scores[user]] for user in scores}
         ranks = {user: 1 + len(set(above[user]) if ties == "dense" else above[user]) for user in scores}
