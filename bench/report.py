@@ -167,8 +167,18 @@ def _growth_rows() -> Iterator[Row]:
                 against,
                 goal=("<=", 1.3),
             )
+        for what, place in (("around one, radius 50", "around"), ("100 users by id", "ids")):
+            place = f"growth/users-{users}/{place}/get/latency_ms/p99"
+            yield Row("growth", f"{users:,} users: {what}, p99", place, "ms", limit=("<", 5.0))
         name = f"{users:,} users: Redis memory of one"
         yield Row("growth", name, f"growth/users-{users}/redis_bytes", "bytes", limit=("<=", 110.0))
+
+
+def _windows_rows() -> Iterator[Row]:
+    one = "windows/one/post/per_s"
+    yield Row("windows", "64 at a time, window all", one, "/s")
+    what = "64 at a time, windows all, day, week, month"
+    yield Row("windows", what, "windows/four/post/per_s", "/s", one, "window all", goal=(">=", 0.6))
 
 
 ROWS = [
@@ -178,6 +188,7 @@ ROWS = [
     *_mixed_rows(),
     *_limit_rows(),
     *_growth_rows(),
+    *_windows_rows(),
     Row("cold", "start to first answer, your stores", "cold/external_s", "s", limit=("<", 1.0)),
     Row("cold", "start to first answer, embedded stores", "cold/embedded_s", "s", limit=("<", 4.0)),
 ]

@@ -1,11 +1,13 @@
 """The server under test, started, asked and verified by its command line, and the addresses of its stores."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
@@ -140,6 +142,21 @@ class Server:
     def sign_trusted_token(self) -> str:
         """A token that may submit for anybody."""
         return self._sign("--user", "game", "--scope", "scores:any")
+
+    def put_board(self, settings: dict[str, object]) -> None:
+        """Change the settings of the board ``global``."""
+        connection = HTTPConnection(self.host, self.port, timeout=COMMAND_TIMEOUT_S)
+        try:
+            headers = {
+                "Authorization": f"Bearer {self._sign('--user', 'admin', '--scope', 'admin')}",
+                "Content-Type": "application/json",
+            }
+            connection.request("PUT", "/api/boards/global", body=json.dumps(settings), headers=headers)
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise CommandFailed(f"PUT /api/boards/global: {answer.status} {answer.read()!r}")
+        finally:
+            connection.close()
 
     def _sign(self, *arguments: str) -> str:
         made = self.run("token", *arguments)

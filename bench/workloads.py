@@ -36,6 +36,8 @@ PGBENCH_CLIENTS = 20
 CEILING_BATCHES = (1, 32, 256)
 BATCH_SIZE, BATCH_CLIENTS = 1_000, 4
 """Submissions of a batch, as many as one may have, and how many are under way at once."""
+PLACES_CLIENTS, IDS = 4, 100
+"""Clients that ask for places at once, and users in one question."""
 LOAD_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 60.0
 READERS_TIMEOUT_S = 60.0
@@ -152,6 +154,24 @@ def run_gets_without_fast_lane(stage: Stage) -> Result:
         return run_gets(stage, plain.port, BOARD)
 
 
+def run_windows(stage: Stage) -> Result:
+    """Submissions to a board with one window, and with three more, on a server of its own."""
+    folder = stage.folder / f"windows-{stage.repeat}"
+    folder.mkdir()
+    with Server(folder, workers=stage.workers) as server:
+        here = replace(stage, server=server, tokens=server.sign_tokens(USERS), folder=folder, accepted=0)
+        prepare(here)
+        results = {"one": run_posts(here, server.port, SCORES, ACCEPTED, closed(BUSY))}
+        server.put_board({"windows": ["all", "day", "week", "month"]})
+        prepare(here)
+        results["four"] = run_posts(here, server.port, SCORES, ACCEPTED, closed(BUSY))
+        verified = server.verify()
+        if verified.returncode != 0:
+            raise PhaseFailed(f"a board with windows: {verified.stdout}{verified.stderr}")
+    shutil.rmtree(folder)
+    return results
+
+
 def run_pgbench(stage: Stage) -> Result | None:
     """The usual transaction in the server's own PostgreSQL."""
     if stage.pgbench is None:
@@ -258,6 +278,11 @@ def run_scheduled_reference(stage: Stage) -> Result:
     return run_posts(stage, stage.reference_port, "/echo", ECHOED, scheduled(RATE))
 
 
+def run_places(stage: Stage, path: str) -> Result:
+    """One question about places, asked by a few at a time."""
+    return run_load(stage, stage.server.port, {"get": make_job(stage, "GET", path, PAGE, **closed(PLACES_CLIENTS))})
+
+
 def run_growth(stage: Stage) -> Result:
     """The same on boards of different sizes, each on a server of its own."""
     results: Result = {}
@@ -273,6 +298,8 @@ def run_growth(stage: Stage) -> Result:
                 "submit-1": run_posts(here, server.port, SCORES, ACCEPTED, closed(1)),
                 "submit-64": run_posts(here, server.port, SCORES, ACCEPTED, closed(BUSY)),
                 "read-64": run_gets(here, server.port, BOARD),
+                "around": run_places(here, f"{BOARD}/around/user-{users // 2}?radius=50"),
+                "ids": run_places(here, f"{BOARD}/users?ids={','.join(names[:IDS])}"),
             }
             consistent, findings = check_server(here)
             if not consistent:
@@ -321,6 +348,7 @@ PHASES: dict[str, Callable[[Stage], Result | None]] = {
     "limits": run_limits,
     "cold": run_cold,
     "growth": run_growth,
+    "windows": run_windows,
 }
 WORKLOADS: dict[str, tuple[str, ...]] = {
     "submit": (
@@ -340,6 +368,7 @@ WORKLOADS: dict[str, tuple[str, ...]] = {
     "limits": ("limits",),
     "cold": ("cold",),
     "growth": ("growth",),
+    "windows": ("windows",),
 }
 QUICK_WORKLOADS = ("submit", "read", "stream", "mixed", "cold")
 """Those that take seconds."""

@@ -349,3 +349,53 @@ def test_tampered_ranking_is_rebuilt_on_demand(stores: Stores, server: Server) -
     rebuilt = server.run("rebuild", "--board", "global")
     assert rebuilt.returncode == 0, rebuilt.stderr
     assert ranking_is_right(stores)
+
+
+# -- events that another server committed and then died: nobody ranked them, nobody was told
+
+
+def test_hiding_that_was_never_ranked_is_shown_and_streamed(stores: Stores, server: Server) -> None:
+    with server.client("game", "scores:any") as client, Stream(server.stream_url()) as stream:
+        for user in ("a", "b"):
+            submit(client, user)
+        stream.wait_for(lambda s: len(s.of("score-updated")) == 2)
+        stores.query("INSERT INTO users (user_id, hidden) VALUES ('a', true)")
+        stores.query("SELECT show_user('global', 'a')")
+        wait_until(lambda: shown_scores(client) == {"b": 10}, within_s=5, what="a board without the hidden user")
+        stream.wait_for(lambda s: s.of("user-updated"))
+        assert stream.of("user-updated")[0].data["change"] == "hidden"
+        stores.query("UPDATE users SET hidden = false")
+        stores.query("SELECT show_user('global', 'a')")
+        submit(client, "b")
+        wait_until(lambda: shown_scores(client) == {"a": 10, "b": 20}, within_s=5, what="everybody again")
+        stream.wait_for(lambda s: len(s.of("user-updated")) == 2)
+        assert not stream.of("reset")
+
+
+def test_erasure_that_was_never_ranked_is_shown_and_readers_begin_anew(stores: Stores, server: Server) -> None:
+    with server.client("game", "scores:any") as client, Stream(server.stream_url()) as stream:
+        for user in ("a", "b"):
+            submit(client, user)
+        stream.wait_for(lambda s: len(s.of("score-updated")) == 2)
+        stores.query("SELECT erase_user('global', 'a', 'erased-1')")
+        wait_until(lambda: shown_scores(client) == {"b": 10}, within_s=5, what="a board without the erased user")
+        stream.wait_for(lambda s: s.of("reset") and s.frames[-1].event == "leaderboard")
+        assert stream.of("reset")[0].data == {"reason": "erased"}
+        assert [e["userId"] for e in stream.frames[-1].data["top10"]] == ["b"]  # type: ignore[attr-defined]
+    with Stream(server.stream_url(), last_event_id=stream.frames[0].id) as late:
+        late.wait_for(lambda s: s.of("leaderboard"))
+        assert "erased-1" not in str(late.frames)
+
+
+def test_settings_that_were_never_ranked_are_served_and_readers_begin_anew(stores: Stores, server: Server) -> None:
+    with server.client("game", "scores:any") as client, Stream(server.stream_url()) as stream:
+        for user in ("b", "a"):
+            submit(client, user)
+        stream.wait_for(lambda s: len(s.of("score-updated")) == 2)
+        stores.query("SELECT put_board('global', '', '{all}', 'first', 'UTC', 'sum', NULL)")
+        stream.wait_for(lambda s: s.of("reset") and s.frames[-1].event == "leaderboard")
+        assert stream.of("reset")[0].data == {"reason": "settings"}
+        page = client.get("/api/leaderboard").json()["leaderboard"]
+        assert [(e["rank"], e["userId"]) for e in page] == [(1, "b"), (2, "a")]
+        answer = wait_until(lambda: (a := submit(client, "a").json())["rank"] and a, what="a rank")
+        assert answer["rank"] == 1  # type: ignore[index]

@@ -30,6 +30,8 @@ class Follower:
         self.received_bytes = 0
         self.scores: dict[str, int] = {}
         self.summed: dict[str, int] = {}
+        self.moderated: set[str] = set()
+        """Users who were hidden or renamed meanwhile."""
         self.epoch = ""
         self.seq = -1
         self.resets: list[str] = []
@@ -152,4 +154,14 @@ class Follower:
             user, points = str(frame.data["userId"]), int(str(frame.data["points"]))
             self.scores[user] = int(str(frame.data["score"]))
             self.summed[user] = self.summed.get(user, 0) + points
+        elif frame.event == "user-updated":
+            self._take_user(frame)
         self.epoch, self.seq = epoch, seq
+
+    def _take_user(self, frame: Frame) -> None:
+        user, score = str(frame.data["userId"]), frame.data["score"]
+        self.moderated.add(user)  # of whose points not all are told
+        if score is None:
+            self.scores.pop(user, None)
+        else:
+            self.scores[user] = int(str(score))

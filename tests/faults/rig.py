@@ -13,10 +13,12 @@ from tests.faults.background import Background
 from tests.faults.follower import Follower
 from tests.faults.judge import judge
 from tests.faults.load import ACTIONS, Attempt, Load
+from tests.faults.moderator import Moderator
 from tests.faults.proxy import Proxy
 from tests.harness import Server, Stores, wait_until
 from tests.own_stores import OwnPostgres, OwnValkey
 
+WINDOWS = ["all", "day", "week", "month"]
 FULL = os.environ.get("SCOREBOARD_TEST_FAULTS") == "full"
 """Whether each fault is tried as often and as long as the promise is meant, which takes minutes."""
 
@@ -68,8 +70,15 @@ class Rig:
         self.servers.append(server)
         server.start()
         if len(self.servers) == 1:
+            self.put_board("global")
             self.put_actions("global")
         return server
+
+    def put_board(self, board: str) -> None:
+        """A board with all windows, and ties of which the ranking has to keep something beside it."""
+        with self.servers[0].client("admin", "admin") as admin:
+            answer = admin.put(f"/api/boards/{board}", json={"windows": WINDOWS, "ties": "dense"})
+            assert answer.status_code in (200, 201), answer.text
 
     def put_actions(self, board: str) -> None:
         for action, points in ACTIONS.items():
@@ -77,8 +86,7 @@ class Rig:
 
     def make_board(self, board: str) -> str:
         """A board with the actions of the load."""
-        with self.servers[0].client("admin", "admin") as admin:
-            assert admin.put(f"/api/boards/{board}", json={}).status_code == 201
+        self.put_board(board)
         self.put_actions(board)
         return board
 
@@ -128,11 +136,15 @@ class Rig:
 
     @contextmanager
     def busy(self, *servers: Server, resets: int = 0, **options: int | float | str) -> Iterator[Load]:
-        """Load and a reader while the block runs, and the verdict after it."""
+        """Load, a moderator and a reader while the block runs, and the verdict after it."""
         board = str(options.get("board", "global"))
         with self.follow(*servers, board=board) as follower, self.load(*servers, **options) as load:
-            yield load
+            with self.moderate(load.users[0], *servers):
+                yield load
             self.judge(load, followers=[follower], resets=resets)
+
+    def moderate(self, user: str, *servers: Server) -> Moderator:
+        return Moderator(self.background, list(servers or self.servers), user)
 
     @staticmethod
     def pause(server: Server) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
-from tests.faults.load import ACTIONS, Load
+from tests.faults.load import Load
 from tests.faults.rig import Rig
 from tests.harness import Server, wait_until
 
@@ -157,15 +157,16 @@ class Soak:
     def play_round(self) -> None:
         self.rounds += 1
         board = f"round-{self.rounds}"
-        self._make_board(board)
+        self.rig.make_board(board)
         self.rig.loads.clear()
         with self.rig.follow(board=board) as follower:
             kept = [self._restore_backup(board)] if self.chance.random() < RESTORED_SHARE else []
             load = self.rig.load(board=board, clients=CLIENTS, seed=10 * self.rounds)
-            with load:
+            with load, self.rig.moderate(load.users[0]) as moderator:
                 for _ in range(self.chance.randint(*FAULTS_PER_ROUND)):
                     load.wait_for_more(self.chance.randint(*ACKNOWLEDGED_BEFORE), within_s=HEALS_WITHIN_S)
                     self._inject(self.chance.choice(FAULTS), load)
+                moderator.finish()
                 self.rig.judge(load, *kept, followers=[follower], resets=len(kept))
         self.acknowledged += sum(each.acknowledged for each in (load, *kept))
         self.recorded += self.rig.stores.query("SELECT seq FROM boards WHERE board_id = $1", board)[0][0]
@@ -203,13 +204,6 @@ class Soak:
         rig.postgres.start()
         rig.to_postgres.restore()
         return first
-
-    def _make_board(self, board: str) -> None:
-        server = self.rig.servers[0]
-        with server.client("admin", "admin") as admin:
-            assert admin.put(f"/api/boards/{board}", json={}).status_code == 201
-        for action, points in ACTIONS.items():
-            server.put_action(action, points, board=board)
 
     def report(self) -> str:
         return (
