@@ -149,6 +149,10 @@ class BoardLog:
     def _encode_board(self, top: Top, total: int, seq: int) -> bytes:
         return frames.encode_leaderboard(self.board, top, total, Position(self.epoch, seq), self.ties, self.period)
 
+    def shows(self, page: Page) -> bool:
+        """Whether the log shows what the first page at its position does."""
+        return (self.top, self.total, self.ties, self.period) == (top_of(page), page.total, page.ties, page.period)
+
     def accept(self, message: Message) -> bool:
         """Take a published message in; False when one before it is missing or its history is another."""
         if message.epoch != self.epoch or message.first > self.seq + 1:

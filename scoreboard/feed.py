@@ -128,6 +128,8 @@ class Feed:
             followed = self._logs.get(key)
             if followed is not None:
                 if followed.accept(message):
+                    if message.is_replacement:
+                        self._refresh_log(key)
                     self._on_seen(board, Head(message.epoch, message.seq, message.at))
                     self._pump.mark(followed)
                 else:
@@ -166,6 +168,8 @@ class Feed:
                     followed.restart(page, "epoch")
                 elif (reason := await self._fill_gap(followed, page)) is not None:
                     followed.restart(page, reason)
+                elif page.position == followed.position and not followed.shows(page):
+                    followed.restart(page, "rebuilt")  # the ranking was wrong, and so is what readers know of it
             followed.stale = False
             self._pump.mark(followed)
         except Invalid:  # the board does not have the window any more: who asks again is told so

@@ -56,6 +56,11 @@ class Message(msgspec.Struct, frozen=True):
     names: list[str]
     windows: dict[str, Part]
 
+    @property
+    def is_replacement(self) -> bool:
+        """Whether another ranking has taken the place of the one before."""
+        return not self.events and not self.windows
+
 
 class Update(msgspec.Struct, frozen=True, rename="camel"):
     """The data of a ``score-updated`` frame; ranks are None where they are not known any more."""

@@ -80,10 +80,11 @@ BEGIN
           AND t.user_id = p_user
         RETURNING t.time_window, t.period
     )
-    UPDATE periods p
-    SET players = p.players + v_change
+    INSERT INTO periods AS p (board_id, time_window, period, players) -- of one with hidden users only there is none
+    SELECT p_board, c.time_window, c.period, greatest(v_change, 0)
     FROM changed c
-    WHERE p.board_id = p_board AND p.time_window = c.time_window AND p.period = c.period;
+    WHERE c.time_window <> 'all'
+    ON CONFLICT (board_id, time_window, period) DO UPDATE SET players = p.players + v_change;
     v_event.kind := CASE WHEN v_user.hidden THEN 'hide' ELSE 'unhide' END;
     v_event.user_id := p_user;
     v_event.points := 0;
@@ -189,14 +190,14 @@ AS $$
            END
     FROM (
         SELECT l.seq, coalesce(l.value, l.points) AS value,
-               l.kind = 'score' AND l.seq <> p_seq AND NOT EXISTS (
+               l.kind <> 'revoke' AND l.seq <> p_seq AND NOT EXISTS (
                    SELECT 1 FROM ledger r WHERE r.board_id = l.board_id AND r.revokes = l.seq
                ) AS stands,
-               sum(CASE l.kind WHEN 'score' THEN 1 ELSE -1 END) OVER (ORDER BY l.at, l.seq) = 0 AS empties
+               sum(CASE l.kind WHEN 'revoke' THEN -1 ELSE 1 END) OVER (ORDER BY l.at, l.seq) = 0 AS empties
         FROM ledger l
         WHERE l.board_id = p_board.board_id AND l.user_id = p_user AND l.at >= p_from
           AND coalesce(l.counted_at, l.at) >= p_from AND coalesce(l.counted_at, l.at) < p_to
-          AND l.kind IN ('score', 'revoke')
+          AND (l.kind IN ('score', 'revoke') OR (l.kind = 'opening' AND p_to = 'infinity')) -- which is for 'all' only
     ) e
 $$;
 

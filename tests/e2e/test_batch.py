@@ -162,7 +162,7 @@ def test_the_rate_limit_counts_each(start_shared: Callable[..., Server]) -> None
         ({"submissions": {"actionId": "win"}}, "submissions"),
         ({"submissions": [{"actionId": 1}]}, "submissions"),
         ({"submissions": [{"actionId": "win", "bonus": 5}]}, "bonus"),
-        ({"submissions": [{"actionId": "win", "points": "5"}]}, "points"),
+        ({"submissions": [{"actionId": "win", "points": "5"}]}, "submissions"),
         ({"submissions": [{}]}, "actionId"),
         ({"submissions": [{"actionId": "win"}], "board": "no/name"}, "board"),
         ({"submissions": [{"actionId": "win"}], "more": 1}, "more"),

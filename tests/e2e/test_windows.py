@@ -137,6 +137,8 @@ def test_a_period_that_is_over_is_over_without_an_event(
         assert stream.of("leaderboard")[0].data["period"] == first_day.decode()
     page = board.page(window="day")
     assert page["period"] == first_day.decode()
+    assert shared.run("rebuild", "--board", board.name).returncode == 0  # today's ranking was given a false date
+    assert board.ranks(window="day") == [(1, "a", 5)]
 
 
 def test_windows_of_a_board_with_a_history_are_filled_from_it(

@@ -314,7 +314,8 @@ class PostgresSniffer:
 class RedisSniffer:
     """Follows commands and answers far enough to tell when the script that applies events is sent, and answered."""
 
-    DIGEST = hashlib.sha1((files("scoreboard") / "lua/apply_events.lua").read_bytes()).hexdigest().encode()
+    TEXT = b"".join((files("scoreboard") / f"lua/{name}.lua").read_bytes() for name in ("shared", "apply_events"))
+    DIGEST = hashlib.sha1(TEXT).hexdigest().encode()
 
     def __init__(self) -> None:
         self._requests = hiredis.Reader()

@@ -22,8 +22,8 @@ import psutil
 import pytest
 from redis import Redis
 
-from scoreboard.ranks import board_keys
 from tests.harness import DEADLINE_S, Server, StoreFactory, Stores, wait_until
+from tests.rankings import all_key, head_key
 
 FULL = os.environ.get("SCOREBOARD_TEST_FAULTS") == "full"
 USERS = 1_000_000 if FULL else 50_000
@@ -42,7 +42,7 @@ READS_PER_S = 50
 SUBMISSIONS_PER_S = 20
 SAMPLE_S = 0.02
 
-HEAD, ALL = board_keys("global")
+HEAD, ALL = head_key(), all_key()
 
 pytestmark = pytest.mark.timeout(600)
 
