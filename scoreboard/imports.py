@@ -29,6 +29,7 @@ from scoreboard.errors import StartupError
 from scoreboard.ledger import Ledger, board_of
 from scoreboard.model import ALL, Board
 from scoreboard.repair import Repair
+from scoreboard.tasks import read_ahead
 from scoreboard.transfer import (
     LEDGER_COLUMNS,
     USER_COLUMNS,
@@ -46,8 +47,19 @@ DISCARD_EVENTS = 50_000
 TAKE_WAIT_S = 10.0
 """How long another import into the board, which may have been killed just now, is given to end."""
 POLL_S = 0.1
+WORK_MEMORY_MB = 64
+"""What PostgreSQL may take for a sort or a sum while it makes totals; beyond it goes on on disk."""
 Report = Callable[[int, int], None]
 Rows = list[tuple[object, ...]]
+
+
+# No statistics are there of what has just come in, and the planner takes a board for a handful of rows.
+_LOOK_UP = f"""
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_hashjoin = off;
+SET LOCAL enable_mergejoin = off;
+SET LOCAL work_mem = '{WORK_MEMORY_MB}MB'
+"""
 
 
 class Imported(msgspec.Struct, frozen=True):
@@ -66,6 +78,17 @@ class Progress(msgspec.Struct, frozen=True):
     stage: Literal["loading", "ranking", "discarding"]
     lines: int
     events: int
+    digest: str
+
+
+class Portion(msgspec.Struct, frozen=True):
+    """Lines of a file as rows of their tables, and where the file is after them."""
+
+    first_line: int
+    users: Rows
+    events: Rows
+    lines: int
+    seq: int
     digest: str
 
 
@@ -113,14 +136,15 @@ class Imports(Ledger):
 
         :raises StartupError: if a line of it is not as it should be.
         """
-        while not file.is_at_end:
-            first_line = file.lines.taken + 1
-            users, events = read_portion(file, board)
-            async with connection.transaction():
-                await copy_lines(connection, file.lines, first_line, "import_users", USER_COLUMNS, users)
-                await copy_lines(connection, file.lines, first_line + len(users), "ledger", LEDGER_COLUMNS, events)
-                await self.note(connection, board, file.lines, file.events)
-            report(file.events, file.board.events)
+        async with read_ahead(read_portions(file, board)) as portions:
+            async for portion in portions:
+                first = portion.first_line
+                async with connection.transaction():
+                    await copy_lines(connection, file.lines, first, "import_users", USER_COLUMNS, portion.users)
+                    first += len(portion.users)
+                    await copy_lines(connection, file.lines, first, "ledger", LEDGER_COLUMNS, portion.events)
+                    await self._run(connection, "note_import", board, portion.lines, portion.seq, portion.digest)
+                report(portion.seq, file.board.events)
 
     async def note(self, connection: Any, board: str, lines: Lines, events: int) -> None:
         """Note how much of a file is in."""
@@ -146,6 +170,7 @@ class Imports(Ledger):
 
     async def count(self, connection: Any, board: Board) -> None:
         """Make the totals and periods of a board from its ledger."""
+        await connection.execute(_LOOK_UP)
         await self._run(connection, "sum_totals", board.board_id)
         for window in board.windows:
             if window == ALL:
@@ -260,8 +285,15 @@ async def rank(ledger: Imports, repair: Repair, board: str, told: Sequence[str])
     await ledger.end(board)
 
 
-def read_portion(file: BoardFile, board: str) -> tuple[Rows, Rows]:
-    """The next PORTION_LINES of a file, or what is left of it: users and events as rows of their tables."""
+async def read_portions(file: BoardFile, board: str) -> AsyncIterator[Portion]:
+    """What is left of a file, in portions of PORTION_LINES."""
+    while not file.is_at_end:
+        first_line = file.lines.taken + 1
+        users, events = _read_rows(file, board)
+        yield Portion(first_line, users, events, file.lines.taken, file.events, file.lines.digest)
+
+
+def _read_rows(file: BoardFile, board: str) -> tuple[Rows, Rows]:
     users: Rows = []
     events: Rows = []
     while len(users) + len(events) < PORTION_LINES:

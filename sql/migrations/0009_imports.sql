@@ -140,6 +140,9 @@ $$;
 -- who was not known here. The boards that got events for that.
 CREATE FUNCTION know_users(p_board text) RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 DECLARE
     v_row record;
@@ -153,11 +156,20 @@ BEGIN
         SELECT t.board_id, t.user_id, t.hidden <> u.hidden AS is_to_show,
                t.board_id <> p_board AND u.display_name IS NOT NULL AS is_to_name
         FROM totals here
-        JOIN users u ON u.user_id = here.user_id
-        JOIN totals t ON t.user_id = u.user_id
+        CROSS JOIN LATERAL (
+            SELECT k.user_id, k.display_name, k.hidden, k.revision = 1 AND k.told_revision = 0 AS is_new
+            FROM users k
+            WHERE k.user_id = here.user_id
+            LIMIT 1
+        ) u
+        JOIN boards b ON b.board_id = p_board OR u.is_new
+        CROSS JOIN LATERAL (
+            SELECT e.board_id, e.user_id, e.hidden
+            FROM totals e
+            WHERE e.board_id = b.board_id AND e.time_window = 'all' AND e.period = '-infinity' AND e.user_id = u.user_id
+            LIMIT 1
+        ) t
         WHERE here.board_id = p_board AND here.time_window = 'all' AND here.period = '-infinity'
-          AND t.time_window = 'all' AND t.period = '-infinity'
-          AND (t.board_id = p_board OR (u.revision = 1 AND u.told_revision = 0))
           AND (t.hidden <> u.hidden OR (t.board_id <> p_board AND u.display_name IS NOT NULL))
         ORDER BY t.board_id, t.user_id
     LOOP

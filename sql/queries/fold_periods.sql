@@ -43,6 +43,8 @@ folded AS (
     FROM changing c
     GROUP BY c.period, c.user_id
 )
-SELECT $1, $2, f.period, f.user_id, f.score, f.reached_seq, f.submissions, f.first_at, f.last_at, t.hidden
+SELECT $1, $2, f.period, f.user_id, f.score, f.reached_seq, f.submissions, f.first_at, f.last_at,
+       f.user_id IN (SELECT t.user_id FROM totals t
+                     WHERE t.board_id = $1 AND t.time_window = 'all' AND t.period = '-infinity' AND t.hidden)
 FROM folded f
-JOIN totals t ON t.board_id = $1 AND t.time_window = 'all' AND t.period = '-infinity' AND t.user_id = f.user_id
+ORDER BY f.period, f.user_id
