@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
+from sys import intern
 from typing import Annotated, Any, BinaryIO, Literal
 from zoneinfo import available_timezones
 
@@ -161,10 +162,11 @@ def encode_line(line: AnyLine) -> bytes:
 
 def event_line(row: Mapping[str, Any]) -> EventLine:
     """The line of a row of the ledger."""
+    kind: Any = intern(row["kind"])  # the usual value is left out where it is the very same object
     return EventLine(
         row["seq"],
         row["at"],
-        row["kind"],
+        kind,
         row["user_id"],
         row["action_id"],
         row["points"],
