@@ -63,7 +63,8 @@ SET LOCAL work_mem = '{WORK_MEMORY_MB}MB'
 
 
 class Imported(msgspec.Struct, frozen=True):
-    """What an import did: events of the file, those of them that an earlier start had brought in, boards to rank."""
+    """What an import did: events of the file, those of them that an earlier start had brought in, and the boards that got
+    events because users are known otherwise here."""
 
     board: str
     events: int
@@ -162,7 +163,8 @@ class Imports(Ledger):
                 raise StartupError(f"{file.lines.name}: a total is out of bounds: {exc.detail}") from exc
             misfit = await self._one(connection, "find_misfit", wanted.board_id)
             if misfit is not None:
-                raise StartupError(f"{file.lines.name}: the event with seq {misfit['seq']}: {misfit['reason']}")
+                line = file.lines.taken - 1 - wanted.seq + misfit["seq"]  # the events are the last lines but the end
+                raise file.lines.refuse(misfit["reason"], line)
             for action in file.actions:
                 limits = action.cooldown_seconds, action.daily_cap, action.enabled, action.points_min, action.points_max
                 await self._run(connection, "put_action", wanted.board_id, action.action_id, action.points, *limits)

@@ -318,7 +318,7 @@ def test_a_file_that_is_cut_off_anywhere_is_refused(
         (3, b'"userId":"bob"', b'"userId":"bob","more":1', "line 4: Object contains unknown field `more`"),
         (3, b'"userId":"bob"', b'"userId":"bob","kind":"hide"', "line 4: an event of kind 'hide' has no points"),
         (3, b"{", b"[", "line 4: "),
-        (4, b'"scoreAfter":20', b'"scoreAfter":30', "seq 3: scoreAfter 30 of user 'ann': the points of all"),
+        (4, b'"scoreAfter":20', b'"scoreAfter":30', "line 5: scoreAfter 30 of user 'ann': the points of all"),
         (4, b'"at":"2', b'"at":"1', "line 5: at is before"),
         (5, b'"events":3', b'"events":4', "line 6: there are 3 events before it"),
     ],
