@@ -63,8 +63,7 @@ SET LOCAL work_mem = '{WORK_MEMORY_MB}MB'
 
 
 class Imported(msgspec.Struct, frozen=True):
-    """What an import did: events of the file, those of them that an earlier start had brought in, and the boards that got
-    events because users are known otherwise here."""
+    """What an import did: events of the file, those that an earlier start had brought in, boards told of users."""
 
     board: str
     events: int
