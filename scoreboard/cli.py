@@ -4,8 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import uvloop
@@ -20,9 +19,11 @@ from scoreboard.logs import configure_logs
 from scoreboard.metrics import Metrics
 from scoreboard.migrations import migrate
 from scoreboard.model import validate_user_id
+from scoreboard.progress import progress_bar
 from scoreboard.ranks import Ranks
 from scoreboard.repair import Repair
 from scoreboard.serve import open_stores, serve, signing_key
+from scoreboard.transfers import add_transfers
 from scoreboard.verify import Difference, verify
 
 EXIT_DIFFERENCES = 1
@@ -101,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
         "while no server ran and Redis was lost too, when nothing is left that could tell by itself",
     )
     command.set_defaults(run=run_rebuild)
+    add_transfers(commands, data_dir)
     return parser
 
 
@@ -163,7 +165,7 @@ def run_verify(config: Config, options: argparse.Namespace) -> int:
             ledger = await Ledger.open(urls[0], statement_timeout_s=VERIFY_STATEMENT_TIMEOUT_S)
             ranks = Ranks.open(urls[1])
             try:
-                with _progress_bar() as report:
+                with progress_bar("Verifying", " checks") as report:
                     return await verify(ledger, ranks, report)
             finally:
                 await ranks.close()
@@ -178,23 +180,6 @@ def run_verify(config: Config, options: argparse.Namespace) -> int:
             print(f"{difference.board}: {difference.what}: {difference.detail}")
         print(f"{boards} boards verified, {len(differences)} differences")
     return EXIT_DIFFERENCES if differences else 0
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, if that is a terminal: a function that takes the checks done and their total."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from tqdm import tqdm  # here, so that no other command pays for it
-
-    with tqdm(desc="Verifying", unit=" checks", unit_scale=True, file=sys.stderr) as bar:
-
-        def report(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield report
 
 
 def run_rebuild(config: Config, options: argparse.Namespace) -> int:

@@ -35,6 +35,8 @@ KEEPALIVE_S = 5
 # a read-only standby, a transaction ended for being idle, a lock that was not to be had.
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
 _UNAVAILABLE_CODES = ("25006", "25P03", "55P03")
+_CLOSED_CODE = "SB001"
+"""Our own: the board takes no events now, and the message says why."""
 # Undone because of another transaction: serialization failure, deadlock. Or by a timeout of the server's: we give up
 # before each of them, so one that we hear of came early. PostgreSQL measures them by the wall clock, and an hour
 # forward ends every statement under way.
@@ -77,7 +79,7 @@ class Database:
             "tcp_keepalives_count": "2",
         }
         pools: list[asyncpg.Pool] = []
-        async with _known_errors():
+        async with known_errors():
             try:
                 for size, prepare in (
                     (WRITE_POOL_MAX, _bound_transactions),
@@ -117,7 +119,7 @@ class Database:
     # -- the only ways to the server
 
     async def _fetch(self, pool: asyncpg.Pool, name: str, *arguments: Any) -> list[asyncpg.Record]:
-        async with _known_errors(), pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+        async with known_errors(), pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
             try:
                 rows: list[asyncpg.Record] = await connection.fetch(self._queries[name].text, *arguments)
             except asyncpg.ReadOnlySQLTransactionError:
@@ -136,7 +138,7 @@ class Database:
     async def _snapshot(self, pool: asyncpg.Pool | None = None) -> AsyncIterator[Any]:
         """A connection in a read-only transaction that sees one moment."""
         async with (
-            _known_errors(),
+            known_errors(),
             (pool or self._reads).acquire(timeout=ACQUIRE_TIMEOUT_S) as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
@@ -157,7 +159,7 @@ class Database:
 
 
 @asynccontextmanager
-async def _known_errors() -> AsyncIterator[None]:
+async def known_errors() -> AsyncIterator[None]:
     """Translate the driver's errors, once, by their SQLSTATE.
 
     :raises BatchRefused: for every error that names no cause beyond the statement's own data.
@@ -172,6 +174,8 @@ async def _known_errors() -> AsyncIterator[None]:
         reason = getattr(exc.__cause__, "sqlstate", None) or code
         if reason in _ROLLED_BACK_CODES:
             raise RolledBack("PostgreSQL undid the transaction") from exc
+        if code == _CLOSED_CODE:
+            raise Unavailable(str(exc)) from exc
         if code[:2] in _UNAVAILABLE_CLASSES or code in _UNAVAILABLE_CODES:
             raise Unavailable("PostgreSQL can't take the request now") from exc
         raise BatchRefused(str(exc)) from exc

@@ -169,7 +169,7 @@ class Ledger(Totals):
 
     async def list_boards(self, *, after: str = "", limit: int) -> list[Board]:
         """Boards in the order of their ids."""
-        return [_board(row) for row in await self._fetch(self._reads, "list_boards", after, limit)]
+        return [board_of(row) for row in await self._fetch(self._reads, "list_boards", after, limit)]
 
     async def list_all_boards(self) -> list[Board]:
         """All boards, in the order of their ids."""
@@ -186,7 +186,7 @@ class Ledger(Totals):
         rows = await self._fetch(self._reads, "read_board", board)
         if not rows:
             raise NotFound(f"there is no board {board!r}")
-        return _board(rows[0])
+        return board_of(rows[0])
 
     async def list_actions(self, board: str, *, limit: int) -> list[Action]:
         """A board's actions, disabled ones too, in the order of their ids."""
@@ -270,6 +270,11 @@ class Ledger(Totals):
         """A user's events before a seq, newest first, those that may have changed the score."""
         return await self._fetch(self._reads, "read_history", board, user_id, before, limit)
 
+    async def count_unfinished(self, board: str) -> int | None:
+        """Events of an unfinished import that are in a board's ledger and not shown; None where there is no import."""
+        rows = await self._fetch(self._reads, "read_import", board)
+        return rows[0]["events"] if rows and rows[0]["stage"] != "ranking" else None
+
     # -- what a verification asks
 
     async def verify_head(self, board: str) -> dict[str, Any]:
@@ -307,7 +312,8 @@ def _appended(rows: Sequence[asyncpg.Record]) -> Head | None:
     return Head(rows[0]["epoch"], rows[0]["seq"], format_time(rows[0]["at"])) if rows else None
 
 
-def _board(row: asyncpg.Record) -> Board:
+def board_of(row: asyncpg.Record) -> Board:
+    """The board of a row of ``read_board``."""
     return Board(
         row["board_id"],
         row["epoch"],

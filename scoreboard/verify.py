@@ -82,6 +82,9 @@ async def verify(
 
 async def _verify_board(ledger: Ledger, ranks: Ranks, board: Board, progress: _Progress) -> list[Difference]:
     """Both comparisons at once: one waits for PostgreSQL most of the time, the other for Redis and us."""
+    unfinished = await ledger.count_unfinished(board.board_id)
+    if unfinished is not None:
+        return [Difference(board.board_id, "import is unfinished", f"{unfinished} events are in, and not shown yet")]
     checks = [
         verify_ledger(ledger, board.board_id, progress.part(2 * board.seq)),
         _verify_ranks(ledger, ranks, board.board_id, progress.part(board.players)),

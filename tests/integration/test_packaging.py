@@ -29,6 +29,8 @@ def test_the_command_explains_itself(tmp_path: Path) -> None:
         ["token", "--help"],
         ["verify", "--help"],
         ["rebuild", "--help"],
+        ["export", "--help"],
+        ["import", "--help"],
     ):
         command = [sys.executable, "-P", "-m", "scoreboard", *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
