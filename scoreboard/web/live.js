@@ -18,14 +18,19 @@ const STATE_TEXT = {
   'no-board': 'Stopped',
 };
 
-const board = new URLSearchParams(location.search).get('board') || 'global';
+const PLAYERS_BY_CHANGE = { hidden: -1, shown: 1 };
+const WINDOW_TEXT = { all: 'All time', day: 'Today', week: 'This week', month: 'This month' };
+
+const asked = new URLSearchParams(location.search);
+const board = asked.get('board') || 'global';
+const shownWindow = asked.get('window') || 'all';
 const view = { top10: null, total: null, totalSeq: 0, updates: [] };
 let drawIsDue = false;
 
 const renderRows = createRows(byId('rows'));
 const renderPinned = createPinnedRow(byId('me-row'));
 const renderActivity = createActivity(byId('activity'), byId('activity-empty'));
-const me = createMe(board, drawSoon);
+const me = createMe({ board, window: shownWindow }, drawSoon);
 
 const takeFrame = {
   leaderboard(frame) {
@@ -38,6 +43,11 @@ const takeFrame = {
     keepRecent(view.updates, update);
     countNewcomer(update);
     me.takeUpdate(update);
+  },
+  /** Somebody was renamed, hidden or is shown again. */
+  'user-updated'({ userId, change, seq }) {
+    if (view.total !== null && seq > view.totalSeq) view.total += PLAYERS_BY_CHANGE[change] ?? 0;
+    if (userId === me.userId) me.reload();
   },
   /** The position in an old history says nothing about the new one; a snapshot follows. */
   reset() {
@@ -83,7 +93,7 @@ function showState(state) {
   const notice = byId('notice');
   notice.hidden = state !== 'sign-in' && state !== 'no-board';
   if (state === 'sign-in') notice.textContent = 'This server shows scores to signed-in users only. Sign in, then reload this page.';
-  if (state === 'no-board') notice.textContent = `There is no board named “${board}” on this server.`;
+  if (state === 'no-board') notice.textContent = `This server has no board “${board}”, or the board has no window “${shownWindow}”.`;
 }
 
 function showEmptyHelp() {
@@ -95,6 +105,22 @@ function showEmptyHelp() {
     "  -H 'Content-Type: application/json' \\",
     `  -d '${body}'`,
   ].join('\n');
+}
+
+/** Links to the board's windows, where it has more than one. */
+async function showWindows() {
+  const answer = await fetch(`/api/boards/${encodeURIComponent(board)}`).catch(() => null);
+  if (!answer?.ok) return;
+  const { windows } = await answer.json();
+  const nav = byId('windows');
+  nav.hidden = windows.length < 2;
+  nav.replaceChildren(...windows.map((name) => {
+    const link = document.createElement('a');
+    link.href = `?${new URLSearchParams({ board, window: name })}`;
+    link.textContent = WINDOW_TEXT[name];
+    if (name === shownWindow) link.setAttribute('aria-current', 'page');
+    return link;
+  }));
 }
 
 function setUpForm(onChoice) {
@@ -117,8 +143,9 @@ async function start() {
   byId('board-name').textContent = board;
   document.title = `${board} · scoreboard`;
   showEmptyHelp();
+  showWindows();
   let demo = null;
-  openStream(board, {
+  openStream({ board, window: shownWindow }, {
     onState(state) {
       showState(state);
       if (state === 'live') demo?.forgetFailure();

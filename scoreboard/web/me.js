@@ -11,7 +11,7 @@ const NO_SCORE = 'no score yet';
 const STORAGE_KEY = 'scoreboard.me';
 
 /** Follows one player at a time; onChange is called whenever `entry` or `note` differ. */
-export function createMe(board, onChange) {
+export function createMe(view, onChange) {
   /* `seq` is that of the player's own last score seen on the stream: an answer from before it is too old. */
   const me = { userId: null, entry: null, note: '', seq: 0 };
   let timer = null;
@@ -26,7 +26,7 @@ export function createMe(board, onChange) {
 
   async function load() {
     const { userId, seq } = me;
-    const answer = await readStats(userId, board);
+    const answer = await readStats(userId, view);
     // The player may have been changed, or may have scored, while the answer was under way.
     if (answer === null || userId !== me.userId || seq !== me.seq) return;
     if (answer.status === 404) showUnscored();
@@ -59,6 +59,8 @@ export function createMe(board, onChange) {
     get entry() { return me.entry; },
     get note() { return me.note; },
     follow,
+    /** Asks again: the player was renamed, hidden or is shown again. */
+    reload: load,
     /** Takes a `leaderboard` frame, which names the player only if they are in the top ten. */
     takeTop(frame) {
       const mine = frame.top10.find((entry) => entry.userId === me.userId);
@@ -82,8 +84,8 @@ export function createMe(board, onChange) {
 }
 
 /** Returns {status, stats}, or null when there was no usable answer; the next frame asks again. */
-async function readStats(userId, board) {
-  const query = new URLSearchParams({ board });
+async function readStats(userId, view) {
+  const query = new URLSearchParams(view);
   try {
     const answer = await fetch(`/api/users/${encodeURIComponent(userId)}/stats?${query}`, { cache: 'no-store' });
     if (answer.status === 404) return { status: 404, stats: null };

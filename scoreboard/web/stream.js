@@ -10,17 +10,17 @@
 
 import { wait } from './dom.js';
 
-const FRAME_TYPES = ['leaderboard', 'score-updated', 'reset'];
+const FRAME_TYPES = ['leaderboard', 'score-updated', 'user-updated', 'reset'];
 const RETRY_FIRST_MS = 1000;
 const RETRY_MAX_MS = 30000;
 const REFUSALS = { 401: 'sign-in', 403: 'sign-in', 404: 'no-board', 422: 'no-board' };
 
 /**
- * Calls onFrame(type, data) for each frame and onState(state) on each change of
+ * Follows a view, {board, window}. Calls onFrame(type, data) for each frame and onState(state) on each change of
  * state: connecting, live, reconnecting, or for good: sign-in, no-board.
  */
-export function openStream(board, { onFrame, onState }) {
-  const query = new URLSearchParams({ board });
+export function openStream(view, { onFrame, onState }) {
+  const query = new URLSearchParams(view);
   let failures = 0;
 
   function connect() {
