@@ -87,6 +87,7 @@ class Groups(Totals):
         async with self._snapshot() as connection:
             view = await self._view(connection, board, window, first_day)
             found = await self._group(connection, board, group)
+            await self._run(connection, "prefer_indexes")
             rows = await self._run(
                 connection, "read_group_page", *view.key, group, view.ties, skipped, limit + 1, *place
             )

@@ -256,7 +256,7 @@ class Totals(Database):
 def ranked_page(
     position: Position, ties: Ties, rows: Sequence[asyncpg.Record], limit: int, period: Period | None = None
 ) -> Page:
-    """A page of rows that come ranked: one more than the limit if there are more, and one with nulls if there is none."""
+    """A page of rows that come ranked: one more than the limit if more follow, and one with nulls if there is none."""
     found = [row for row in rows if row["user_id"] is not None]
     entries = tuple(
         Entry(row["rank"], row["user_id"], row["score"], row["name"], row.get("reached_seq", 0))

@@ -83,14 +83,27 @@ $$;
 CREATE FUNCTION leave_groups(p_user text, OUT groups_left bigint)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
+DECLARE
+    v_boards text[];
+    v_groups text[];
 BEGIN
-    PERFORM FROM groups g
-    WHERE (g.board_id, g.group_id) IN (SELECT m.board_id, m.group_id FROM group_members m WHERE m.user_id = p_user)
-    ORDER BY g.board_id, g.group_id
-    FOR UPDATE;
+    -- All locked first, in one order, as whoever writes to one of them does: nobody waits for each other.
+    SELECT array_agg(locked.board_id), array_agg(locked.group_id) INTO v_boards, v_groups
+    FROM (
+        SELECT g.board_id, g.group_id
+        FROM group_members m
+        JOIN groups g ON g.board_id = m.board_id AND g.group_id = m.group_id
+        WHERE m.user_id = p_user
+        ORDER BY g.board_id, g.group_id
+        FOR UPDATE OF g
+    ) locked;
     WITH gone AS (
-        DELETE FROM group_members m WHERE m.user_id = p_user
+        DELETE FROM group_members m
+        USING unnest(v_boards, v_groups) AS locked (board_id, group_id)
+        WHERE m.board_id = locked.board_id AND m.group_id = locked.group_id AND m.user_id = p_user
         RETURNING m.board_id, m.group_id
     )
     UPDATE groups g
