@@ -11,7 +11,7 @@ CREATE TABLE groups (
     PRIMARY KEY (board_id, group_id)
 );
 
--- No foreign key: whoever writes here holds the group's row, and a check per row would be half of the work.
+-- No foreign key: whoever writes here holds the group's row, and ten thousand checks could find nothing wrong.
 CREATE TABLE group_members (
     board_id text COLLATE "C" NOT NULL,
     group_id text COLLATE "C" NOT NULL,

@@ -10,7 +10,7 @@ WITH walked AS (
     ORDER BY l.seq
     LIMIT $2
 ),
--- The greatest of the arrays is that of the last event. Looking it up afterwards took four times as long as all else.
+-- The greatest of the arrays is that of the last event. Looking up those of a million users afterwards took 5 s.
 latest AS (
     SELECT w.user_id, max(ARRAY[w.seq, w.score_after, w.hidden::int]) AS event,
            CASE WHEN $3 = 'first' THEN coalesce(max(w.seq) FILTER (WHERE w.points <> 0), min(w.seq)) ELSE 0 END AS reached

@@ -1,15 +1,18 @@
 """``asOf``: a board as it stood at a seq or a time."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
+import asyncpg
 import httpx
 import pytest
 
+from scoreboard.pages import PAST_READS_MAX
 from tests.e2e.answers import check_problem
 from tests.e2e.test_groups import Entries, make_board, play, shown
-from tests.harness import Server
+from tests.harness import DEADLINE_S, Server, Stores
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +187,28 @@ def test_reading_the_present_as_past_is_not_forgotten(admin: httpx.Client, publi
         play(admin, board, ann=1)
         assert read(public, board, seq)["seq"] == seq
         assert int(str(live(public, board)["seq"])) >= seq
+
+
+def test_more_questions_than_can_be_computed_at_once_are_refused_soon(
+    admin: httpx.Client, shared: Server, module_stores: Stores
+) -> None:
+    board = make_board(admin, "crowded")
+    play(admin, board, ann=1)
+
+    async def hold_up_and_ask() -> list[httpx.Response]:
+        connection = await asyncpg.connect(module_stores.database_url)
+        try:
+            async with httpx.AsyncClient(base_url=shared.url, timeout=DEADLINE_S, verify=False) as client:
+                async with connection.transaction():
+                    await connection.execute("LOCK TABLE ledger")
+                    asked = [client.get(f"/api/leaderboard?board={board}&asOf=1") for _ in range(PAST_READS_MAX + 1)]
+                    tasks = [asyncio.create_task(each) for each in asked]
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                return await asyncio.gather(*tasks)
+        finally:
+            await connection.close()
+
+    answers = sorted(asyncio.run(hold_up_and_ask()), key=lambda answer: answer.status_code)
+    assert [answer.status_code for answer in answers] == [*[200] * PAST_READS_MAX, 503]
+    check_problem(answers[-1], 503, "overloaded")
+    assert answers[-1].headers["retry-after"]
