@@ -95,7 +95,8 @@ class Administration:
         :raises NotFound: if nothing is known of the user.
         """
         boards = await self._ledger.list_user_boards(user_id)
-        if not boards and await self._ledger.read_user(user_id) is None:
+        groups_left = await self._ledger.leave_groups(user_id)
+        if not boards and not groups_left and await self._ledger.read_user(user_id) is None:
             raise NotFound(f"there is no user {user_id!r}")
         await self._ledger.delete_user(user_id)
         for board in boards:

@@ -30,6 +30,10 @@ HISTORY_SIZE_MAX = 500
 ACTIONS_PER_BOARD_MAX = 1_000
 BOARDS_LISTED_MAX = 1_000
 PERIODS_LISTED_MAX = 100
+GROUPS_PER_BOARD_MAX = 1_000
+MEMBERS_MAX = 10_000
+"""Users of a group."""
+MEMBERS_LISTED_MAX = 1_000
 
 WINDOWS = ("all", "day", "week", "month")
 """The views of a board, in their order. Of all but the first there is one ranking for each period."""

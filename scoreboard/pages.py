@@ -8,13 +8,15 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Sequence
+from datetime import datetime
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
 import orjson
 
 from scoreboard.board_log import BoardLog
-from scoreboard.errors import Invalid, NotFound
+from scoreboard.errors import Invalid, NotFound, Overloaded
 from scoreboard.feed import Feed
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
@@ -36,6 +38,11 @@ from scoreboard.repair import Repair
 
 PAGES_PER_BOARD_MAX = 256
 CURSOR_CHARS_MAX = 512
+PAST_READS_MAX = 2
+"""Boards of the past that are computed at once: one may take PostgreSQL seconds."""
+PAST_WAIT_S = 1.0
+DIGEST_BYTES = 12
+"""Of a page's body, in the tag of a page of the past."""
 
 Key = tuple[int, int, Cursor | None]
 """Limit, offset, and the place of the entry before the page, which wins over the offset."""
@@ -59,6 +66,7 @@ class Pages:
         self._count_ready = metrics.tally(metrics.pages.labels("ready"))
         self._count_feed = metrics.tally(metrics.pages.labels("feed"))
         self._reading: dict[tuple[str, str, Key], asyncio.Task[Page]] = {}
+        self._past_turns = asyncio.Semaphore(PAST_READS_MAX)
 
     async def read_leaderboard(self, board: str, key: Key, window: str = ALL, first_day: str | None = None) -> Answer:
         """A page of a window.
@@ -187,6 +195,48 @@ class Pages:
             "seq": found.position.seq,
         }
 
+    async def read_group(
+        self, board: str, group: str, key: Key, window: str = ALL, first_day: str | None = None
+    ) -> Answer:
+        """A page of a group's members, ranked among themselves, as they are now.
+
+        :raises NotFound, Invalid: if there is no such board or group, or the board has no such window.
+        :raises Unavailable: if PostgreSQL does not answer.
+        """
+        self._repair.use(board)
+        limit, offset, after = key
+        found, page = await self._ledger.read_group_page(
+            board, group, window, first_day, offset=offset, limit=limit, after=after
+        )
+        _check_cursor(page, after)
+        self._reads.tell(board, page.position)
+        body = orjson.dumps(_render_whole(board, page) | {"group": group})
+        return Answer(body, f'"{_name_state(page)}-{found.revision}"')
+
+    async def read_past(self, board: str, as_of: int | datetime, *, offset: int, limit: int) -> Answer:
+        """A page of a board as it stood at a seq or a time.
+
+        :raises NotFound, Invalid: if there is no such board, or it has not come so far, or the way there is too long.
+        :raises Overloaded: if others' questions of this kind take too long.
+        :raises Unavailable: if PostgreSQL does not answer.
+        """
+        self._repair.use(board)
+        try:
+            async with asyncio.timeout(PAST_WAIT_S):
+                await self._past_turns.acquire()
+        except TimeoutError as exc:
+            raise Overloaded("too many boards of the past are being computed") from exc
+        try:
+            page = await self._ledger.read_past_page(board, as_of, offset=offset, limit=limit)
+        finally:
+            self._past_turns.release()
+        self._reads.tell(board, page.position)
+        shown = as_of if isinstance(as_of, int) else format_time(as_of)
+        body = orjson.dumps(render_page(board, page) | {"next": None, "asOf": shown})
+        # The past does not change, but who may be shown does, and names and ties are those of now.
+        digest = blake2b(body, digest_size=DIGEST_BYTES).hexdigest()
+        return Answer(body, f'"{page.position}-{digest}"')
+
     def _current_log(self, board: str, window: str) -> BoardLog | None:
         """The window's log if it is right and has all that this server has told."""
         log = self._feed.get(board, window)
@@ -239,10 +289,17 @@ def top_page(log: BoardLog, limit: int) -> Page:
 
 def encode_page(board: str, page: Page) -> Answer:
     """The body of a leaderboard answer, and its tag, which names the period too."""
+    return Answer(orjson.dumps(_render_whole(board, page)), f'"{_name_state(page)}"')
+
+
+def _render_whole(board: str, page: Page) -> dict[str, Any]:
     last = page.entries[-1] if page.more and page.entries else None
     following = encode_cursor(Cursor(last.score, last.user_id, last.reached)) if last is not None else None
-    etag = f"{page.position}-{page.period.window}-{page.period.first_day}" if page.period else str(page.position)
-    return Answer(orjson.dumps(render_page(board, page) | {"next": following}), f'"{etag}"')
+    return render_page(board, page) | {"next": following}
+
+
+def _name_state(page: Page) -> str:
+    return f"{page.position}-{page.period.window}-{page.period.first_day}" if page.period else str(page.position)
 
 
 def render_page(board: str, page: Page) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from msgspec import Meta
 from scoreboard.model import (
     ID_CHARS_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
+    MEMBERS_MAX,
     NAME_CHARS_MAX,
     REASON_CHARS_MAX,
     SCORE_MAX,
@@ -102,9 +103,20 @@ class RevokeBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     reason: Annotated[str, Meta(min_length=1, max_length=REASON_CHARS_MAX)]
 
 
+class GroupBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """All members of a group, in any order."""
+
+    # What an id may be is in the document only: the handler tells which of thousands is wrong.
+    members: Annotated[
+        list[Annotated[str, Meta(extra_json_schema=_USER_ID)]],
+        Meta(max_length=MEMBERS_MAX, extra_json_schema={"uniqueItems": True}),
+    ]
+
+
 batch_decoder = msgspec.json.Decoder(BatchBody)
 submission_decoder = msgspec.json.Decoder(SubmissionBody)
 board_decoder = msgspec.json.Decoder(BoardBody)
 action_decoder = msgspec.json.Decoder(ActionBody)
 user_decoder = msgspec.json.Decoder(UserBody)
 revoke_decoder = msgspec.json.Decoder(RevokeBody)
+group_decoder = msgspec.json.Decoder(GroupBody)

@@ -10,8 +10,10 @@ from scoreboard.errors import Invalid
 from scoreboard.http.parse import (
     DEFAULT_BOARD,
     check_may_read,
+    check_name,
     check_user_id,
     decode_segment,
+    parse_as_of,
     parse_board,
     parse_integer,
     parse_period,
@@ -21,7 +23,8 @@ from scoreboard.http.parse import (
 )
 from scoreboard.http.render import JSON, Answer, json_response
 from scoreboard.http.services import Services
-from scoreboard.model import HISTORY_SIZE_MAX, PAGE_SIZE_MAX, RADIUS, RADIUS_MAX, SCORE_MAX, format_time
+from scoreboard.model import ALL, HISTORY_SIZE_MAX, PAGE_SIZE_MAX, RADIUS, RADIUS_MAX, SCORE_MAX, format_time
+from scoreboard.pages import Answer as PageAnswer
 from scoreboard.pages import Key, decode_cursor
 
 DEFAULT_PAGE: Key = (10, 0, None)
@@ -33,12 +36,29 @@ async def read_leaderboard(services: Services, request: Request) -> HTTPResponse
     """A page of a board."""
     check_may_read(services, request)
     # Most ask for nothing special; looking for each parameter took 2 % of an answer.
-    asked = _parse_page(request) if request.query_string else (DEFAULT_BOARD, DEFAULT_PAGE)
-    answer = await services.pages.read_leaderboard(*asked)
+    if request.query_string:
+        answer = await _read_asked(services, request)
+    else:
+        answer = await services.pages.read_leaderboard(DEFAULT_BOARD, DEFAULT_PAGE)
     headers = {"etag": answer.etag, "cache-control": REVALIDATE}
     if matches(request.headers.get("if-none-match"), answer.etag):
         return Answer(None, 304, headers)
     return Answer(answer.body, 200, headers, JSON)
+
+
+async def _read_asked(services: Services, request: Request) -> PageAnswer:
+    """The page that a query asks for: of a board, of a group of it, or of its past."""
+    board, key, window, first_day = _parse_page(request)
+    group, as_of = parse_text(request, "group"), parse_as_of(request)
+    if as_of is not None:
+        limit, offset, after = key
+        others = {"window": window != ALL, "group": group is not None, "cursor": after is not None}
+        if any(others.values()):
+            raise Invalid("asOf", f"does not go together with {', '.join(name for name in others if others[name])}")
+        return await services.pages.read_past(board, as_of, offset=offset, limit=limit)
+    if group is not None:
+        return await services.pages.read_group(board, check_name("group", group), key, window, first_day)
+    return await services.pages.read_leaderboard(board, key, window, first_day)
 
 
 def _parse_page(request: Request) -> tuple[str, Key, str, str | None]:

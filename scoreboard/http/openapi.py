@@ -7,12 +7,14 @@ import msgspec
 import orjson
 
 from scoreboard import __version__, errors
-from scoreboard.http.bodies import ActionBody, BatchBody, BoardBody, RevokeBody, SubmissionBody, UserBody
+from scoreboard.http.bodies import ActionBody, BatchBody, BoardBody, GroupBody, RevokeBody, SubmissionBody, UserBody
 from scoreboard.model import (
     BOARDS_LISTED_MAX,
+    GROUPS_PER_BOARD_MAX,
     HISTORY_SIZE_MAX,
     ID_CHARS_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
+    MEMBERS_LISTED_MAX,
     PAGE_SIZE_MAX,
     PERIODS_LISTED_MAX,
     RADIUS,
@@ -55,8 +57,11 @@ BODY_EXAMPLES = {
     "ActionBody": {"points": 10},
     "UserBody": {"displayName": "Alice"},
     "RevokeBody": {"reason": "a bug in the game"},
+    "GroupBody": {"members": ["alice", "bob"]},
 }
 IDS = f"Up to {USERS_ASKED_MAX} user ids with commas between; one that has a comma itself can't be asked for here"
+AS_OF = "A seq or a time: the board as it stood then, paged by offset. Not with window, group or cursor"
+MOMENT: Schema = {"oneOf": [COUNT, TIME]}
 NO_NAME: Schema = {"type": ["string", "null"]}
 
 
@@ -69,7 +74,7 @@ def document() -> bytes:
 def build() -> dict[str, Any]:
     """The document as a value."""
     _, bodies = msgspec.json.schema_components(
-        (SubmissionBody, BatchBody, BoardBody, ActionBody, UserBody, RevokeBody),
+        (SubmissionBody, BatchBody, BoardBody, ActionBody, UserBody, RevokeBody, GroupBody),
         ref_template="#/components/schemas/{name}",
     )
     return {
@@ -106,6 +111,7 @@ def _paths() -> dict[str, Any]:
     limit = _parameter("limit", "query", _range(1, PAGE_SIZE_MAX, 10), "Entries on the page")
     user = _parameter("userId", "path", {"$ref": "#/components/schemas/UserId"}, "The user", "alice")
     in_path = _parameter("board", "path", {"$ref": "#/components/schemas/Name"}, "The board", "quiz")
+    group = _parameter("group", "path", {"$ref": "#/components/schemas/Name"}, "The group", "friends")
     action = _parameter("action", "path", {"$ref": "#/components/schemas/Name"}, "The action", "win")
     key_schema: Schema = {**TEXT, "minLength": 1, "maxLength": IDEMPOTENCY_KEY_CHARS_MAX}
     key = _parameter("Idempotency-Key", "header", key_schema, "Names the submission", "game-17-round-3")
@@ -149,6 +155,10 @@ def _paths() -> dict[str, Any]:
                     limit,
                     _parameter("offset", "query", _range(0, SCORE_MAX, 0), "0-based place of the first entry"),
                     _parameter("cursor", "query", TEXT, "The next of another page"),
+                    _parameter(
+                        "group", "query", {"$ref": "#/components/schemas/Name"}, "Ranks its members among themselves"
+                    ),
+                    _parameter("asOf", "query", MOMENT, AS_OF),
                     if_none_match,
                 ],
                 {"200": _json("Page", "ETag"), "304": {"description": "Not changed"}, **_problems(401, 404, 422, 503)},
@@ -358,6 +368,52 @@ def _paths() -> dict[str, Any]:
                 security=signed,
             ),
         },
+        "/api/boards/{board}/groups": {
+            "get": _operation(
+                "listGroups",
+                "groups",
+                "A board's groups, in the order of their ids",
+                [
+                    in_path,
+                    _parameter("limit", "query", _range(1, GROUPS_PER_BOARD_MAX, 100), "Groups on the page"),
+                    _parameter("after", "query", TEXT, "The next of another page"),
+                ],
+                {"200": _json("Groups"), **_problems(401, 404, 422, 503)},
+                security=public,
+            )
+        },
+        "/api/boards/{board}/groups/{group}": {
+            "get": _operation(
+                "readGroup",
+                "groups",
+                "A group's members, in the order of their ids",
+                [
+                    in_path,
+                    group,
+                    _parameter("limit", "query", _range(1, MEMBERS_LISTED_MAX, 100), "Members on the page"),
+                    _parameter("after", "query", TEXT, "The next of another page"),
+                ],
+                {"200": _json("Members"), **_problems(401, 404, 422, 503)},
+                security=public,
+            ),
+            "put": _operation(
+                "putGroup",
+                "groups",
+                "Make a group have these members and no others (scope admin)",
+                [in_path, group],
+                {"200": _json("Group"), "201": _json("Group"), **_problems(400, 401, 403, 404, 413, 415, 422, 503)},
+                body="GroupBody",
+                security=signed,
+            ),
+            "delete": _operation(
+                "deleteGroup",
+                "groups",
+                "Delete a group; its members' scores stay (scope admin)",
+                [in_path, group],
+                {"204": {"description": "Deleted"}, **_problems(401, 403, 404, 422, 503)},
+                security=signed,
+            ),
+        },
         "/healthz": {"get": _operation("checkHealth", "operations", "The process lives", [], {"200": _json("Health")})},
         "/readyz": {
             "get": _operation(
@@ -428,6 +484,13 @@ def _schemas() -> dict[str, Schema]:
         at=TIME,
         replayed={"type": "boolean"},
     )
+    group = _object(group=TEXT, members={**COUNT, "description": "Their number"})
+    page = _with_period(_object(**_entries(entry), next=NO_NAME))
+    page["properties"]["group"] = {**TEXT, "description": "Where it was asked for one"}
+    page["properties"]["asOf"] = {
+        **MOMENT,
+        "description": "Where it was asked for the past, of which seq is the position",
+    }
     accepted = _object(status={"enum": ["recorded", "replayed"]}, **receipt["properties"])
     rejected = _object(status={"const": "rejected"}, code={"enum": sorted(problem_codes())}, detail=TEXT)
     return {
@@ -435,7 +498,7 @@ def _schemas() -> dict[str, Schema]:
         "UserId": {**TEXT, "minLength": 1, "maxLength": ID_CHARS_MAX},
         "Receipt": receipt,
         "BatchResults": _object(results={"type": "array", "items": {"oneOf": [accepted, rejected]}}),
-        "Page": _with_period(_object(**_entries(entry), next=NO_NAME)),
+        "Page": page,
         "Entries": _with_period(_object(**_entries(entry))),
         "Places": _with_period(_object(**_entries(place))),
         "Stats": _with_period(
@@ -479,6 +542,15 @@ def _schemas() -> dict[str, Schema]:
         "Boards": _object(boards={"type": "array", "items": board}, next=NO_NAME),
         "Action": action,
         "Actions": _object(board=TEXT, actions={"type": "array", "items": action}),
+        "Group": _object(board=TEXT, **group["properties"]),
+        "Groups": _object(board=TEXT, groups={"type": "array", "items": group}, next=NO_NAME),
+        "Members": _object(
+            board=TEXT,
+            group=TEXT,
+            members={"type": "array", "items": TEXT},
+            total={**COUNT, "description": "Members in all"},
+            next=NO_NAME,
+        ),
         "Health": _object(status=TEXT),
         "Readiness": _object(status=TEXT, dependencies=_object(postgresql=TEXT, redis=TEXT)),
         "Problem": {

@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import cache
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
@@ -17,6 +17,7 @@ from scoreboard.http.services import Services
 from scoreboard.model import (
     ALL,
     IDEMPOTENCY_KEY_CHARS_MAX,
+    SCORE_MAX,
     USERS_ASKED_MAX,
     WINDOWS,
     validate_key,
@@ -39,6 +40,7 @@ _JSON_TYPES = {
 }
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})", re.I)
 _FIELD = re.compile(r" - at `\$\.?([^`\[.]*)[^`]*`$")
 _TYPE = re.compile(r"`(\w+(?: \| \w+)*)`")
 _NAMED = re.compile(r"field `([^`]*)`")
@@ -193,6 +195,26 @@ def parse_day(request: Request, name: str) -> str | None:
     except ValueError as exc:
         raise Invalid(name, f"{text[:80]!r} is not a day as YYYY-MM-DD") from exc
     return text
+
+
+def parse_as_of(request: Request) -> int | datetime | None:
+    """The seq or the time of the query's ``asOf``, or None.
+
+    :raises Invalid: if it is neither.
+    """
+    text = _single(request, "asOf")
+    if text is None:
+        return None
+    if re.fullmatch(r"[0-9]{1,16}", text) and int(text) <= SCORE_MAX:
+        return int(text)
+    try:
+        # The plus of an offset is a space in a query, unless it was encoded; nothing else can have become one.
+        text = text.replace(" ", "+")
+        if _TIME.fullmatch(text) is None:
+            raise ValueError("another form")
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError) as exc:
+        raise Invalid("asOf", f"{text[:80]!r} is not a seq, nor a time like 2026-11-23T10:00:00Z") from exc
 
 
 def parse_text(request: Request, name: str) -> str | None:

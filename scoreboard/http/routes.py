@@ -6,14 +6,15 @@ from typing import Any
 
 from sanic import Sanic
 
-from scoreboard.http import boards, leaderboard, operations, scores, stream, users
+from scoreboard.http import boards, groups, leaderboard, operations, scores, stream, users
 from scoreboard.http.fast_lane import FastLane
 from scoreboard.http.plain import BODY_BYTES_MAX, HEAD_BYTES_MAX
 from scoreboard.http.render import Handler, ProblemHandler, endpoint
 from scoreboard.http.services import Services
 
 BATCH_ROUTE = "/api/scores/batch"
-READS_ITS_BODY = frozenset({BATCH_ROUTE})
+GROUP_ROUTE = "/api/boards/<board>/groups/<group>"
+READS_ITS_BODY = frozenset({("POST", BATCH_ROUTE), ("PUT", GROUP_ROUTE)})
 """Routes whose handlers look at the head before they read the body."""
 ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", "/api/scores", scores.submit_score),
@@ -36,6 +37,10 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/api/boards/<board>/actions", boards.list_actions),
     ("PUT", "/api/boards/<board>/actions/<action>", boards.put_action),
     ("DELETE", "/api/boards/<board>/actions/<action>", boards.disable_action),
+    ("GET", "/api/boards/<board>/groups", groups.list_groups),
+    ("GET", GROUP_ROUTE, groups.read_group),
+    ("PUT", GROUP_ROUTE, groups.put_group),
+    ("DELETE", GROUP_ROUTE, groups.delete_group),
     ("GET", "/healthz", operations.check_health),
     ("GET", "/readyz", operations.check_readiness),
     ("GET", "/metrics", operations.show_metrics),
@@ -62,9 +67,8 @@ def create_app(services: Services) -> "Sanic[Any, Any]":
         by_path.setdefault(path, {})[method] = endpoint(services, path, handler)
     for path, handlers in by_path.items():
         for method, wrapped in handlers.items():
-            app.add_route(
-                wrapped, path, methods=_with_head(method), name=_name(method, path), stream=path in READS_ITS_BODY
-            )
+            reads_its_body = (method, path) in READS_ITS_BODY
+            app.add_route(wrapped, path, methods=_with_head(method), name=_name(method, path), stream=reads_its_body)
     app.ctx.fast_lane = FastLane(services, by_path["/api/scores"]["POST"]) if services.fast_lane else None
     return app
 

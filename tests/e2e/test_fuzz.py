@@ -35,6 +35,9 @@ KNOWN = {
     "If-None-Match": ["*"],
     "timezone": ["Europe/Berlin"],
     "userId": ["alice", "bob"],
+    "asOf": [0, 1, "2020-01-01T00:00:00Z"],
+    "group": ["friends"],
+    "members": [["alice", "bob"]],
 }
 """Values that something exists under. Hardly one that is made up would find anything."""
 ODD: dict[str, list[object]] = {
@@ -64,6 +67,9 @@ def board(shared: Server) -> Server:
     """A server with all that is in KNOWN, whatever earlier cases made of it."""
     with shared.client("root", "admin") as client:
         assert client.put("/api/boards/quiz", json={}).status_code in (200, 201)
+        for name in ("global", "quiz"):
+            friends = client.put(f"/api/boards/{name}/groups/friends", json={"members": ["alice", "bob", "nobody"]})
+            assert friends.status_code in (200, 201)
     for name in ("global", "quiz"):
         shared.put_action("win", 10, board=name)
         shared.put_action("lose", -3, board=name)

@@ -1,0 +1,104 @@
+"""Groups: lists of users that administrators keep, and a board's ranking among the members of one.
+
+Nobody keeps such a ranking: it is made when somebody asks, by one look at the totals for each member, so that members
+come and go and scores change without anything to be told.
+"""
+
+import msgspec
+
+from scoreboard.errors import Invalid, NotFound
+from scoreboard.model import ALL, GROUPS_PER_BOARD_MAX, Cursor, Page
+from scoreboard.totals import Totals, ranked_page
+
+
+class Group(msgspec.Struct, frozen=True):
+    """A group of a board; ``members`` is their number, ``revision`` names this state of the list."""
+
+    group_id: str
+    members: int
+    revision: str
+
+
+class Groups(Totals):
+    """Keeps the groups and ranks their members. Every method raises Unavailable when PostgreSQL does not answer."""
+
+    async def put_group(self, board: str, group: str, members: list[str]) -> bool:
+        """Make a group have these members and no others; True when it is new.
+
+        :raises NotFound: if there is no such board.
+        :raises Invalid: if the board has GROUPS_PER_BOARD_MAX others.
+        """
+        row = await self._fetch_one(self._writes, "put_group", board, group, members, GROUPS_PER_BOARD_MAX)
+        match row["outcome"]:
+            case "no_board":
+                raise NotFound(f"there is no board {board!r}")
+            case "too_many":
+                raise Invalid("group", f"board {board!r} has {GROUPS_PER_BOARD_MAX} groups already")
+        return bool(row["outcome"] == "created")
+
+    async def delete_group(self, board: str, group: str) -> None:
+        """Delete a group; scores stay.
+
+        :raises NotFound: if there is no such group.
+        """
+        row = await self._fetch_one(self._writes, "delete_group", board, group)
+        if not row["is_deleted"]:
+            raise _no_group(board, group)
+
+    async def leave_groups(self, user_id: str) -> int:
+        """Take a user out of every group; how many they were."""
+        row = await self._fetch_one(self._writes, "leave_groups", user_id)
+        return int(row["groups_left"])
+
+    async def list_groups(self, board: str, *, after: str = "", limit: int) -> list[Group]:
+        """Groups of a board, in the order of their ids."""
+        rows = await self._fetch(self._reads, "list_groups", board, after, limit)
+        return [Group(row["group_id"], row["members"], row["revision"]) for row in rows]
+
+    async def list_members(self, board: str, group: str, *, after: str = "", limit: int) -> tuple[Group, list[str]]:
+        """A group and members of it in the order of their ids, at one moment.
+
+        :raises NotFound: if there is no such group.
+        """
+        async with self._snapshot() as connection:
+            found = await self._group(connection, board, group)
+            rows = await self._run(connection, "list_members", board, group, after, limit)
+        return found, [row["user_id"] for row in rows]
+
+    async def read_group_page(
+        self,
+        board: str,
+        group: str,
+        window: str = ALL,
+        first_day: str | None = None,
+        *,
+        offset: int = 0,
+        limit: int,
+        after: Cursor | None = None,
+    ) -> tuple[Group, Page]:
+        """A page of the members who have a score and are not hidden, ranked among themselves; ``after`` wins.
+
+        :param first_day: of a period of the window, by default the current one.
+        :raises NotFound: if there is no such board or group.
+        :raises Invalid: if the board has no such window.
+        """
+        place = (after.score, after.user_id, after.reached) if after is not None else (None, None, None)
+        skipped = 0 if after is not None else offset
+        async with self._snapshot() as connection:
+            view = await self._view(connection, board, window, first_day)
+            found = await self._group(connection, board, group)
+            await self._run(connection, "prefer_indexes")
+            rows = await self._run(
+                connection, "read_group_page", *view.key, group, view.ties, skipped, limit + 1, *place
+            )
+        return found, ranked_page(view.position, view.ties, rows, limit, view.period)
+
+    async def _group(self, connection: object, board: str, group: str) -> Group:
+        row = await self._one(connection, "read_group", board, group)
+        if row is None:
+            raise _no_group(board, group)
+        return Group(group, row["members"], row["revision"])
+
+
+def _no_group(board: str, group: str) -> NotFound:
+    return NotFound(f"there is no group {group!r} on a board {board!r}")
