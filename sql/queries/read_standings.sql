@@ -4,12 +4,12 @@
 SELECT asked.user_id, total.name, total.score, counted.above, counted.levels, counted.tied, counted.at_least
 FROM unnest($5::text[]) WITH ORDINALITY AS asked (user_id, place)
 LEFT JOIN LATERAL (
-    SELECT t.score, t.reached_seq, u.display_name AS name FROM totals t
+    -- Whether they are hidden is asked afterwards: a look for a user never goes through the board's order.
+    SELECT t.score, t.reached_seq, t.hidden, u.display_name AS name FROM totals t
     LEFT JOIN users u ON u.user_id = t.user_id
     WHERE t.board_id = $1 AND t.time_window = $2 AND t.period = $3::text::date AND t.user_id = asked.user_id
-      AND NOT t.hidden
     LIMIT 1
-) total ON true
+) total ON NOT total.hidden
 LEFT JOIN LATERAL (
     SELECT
         (SELECT count(*) FROM totals
