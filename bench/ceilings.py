@@ -27,7 +27,10 @@ FROM submit_scores($1, $2, $3, $4)
 ADD_ACTION = "INSERT INTO actions (board_id, action_id, points) VALUES ('global', 'win', 10) ON CONFLICT DO NOTHING"
 AT = "2026-01-01T00:00:00.000Z"
 EPOCH = "ceiling0"
-HEAD, ALL, CHANNEL = "sb:{global}:head", "sb:{global}:all", "sb:{global}:events"
+HEAD, CHANNEL = "sb:{global}:head", "sb:{global}:events"
+KEYS = (HEAD, "sb:{global}:names", "sb:{global}:all", "sb:{global}:all:ties")
+SCRIPTS = ("shared", "apply_events")
+"""The script, after what it shares with others."""
 
 
 async def run_postgres(plan: dict[str, Any]) -> list[float]:
@@ -53,7 +56,7 @@ async def run_postgres(plan: dict[str, Any]) -> list[float]:
 
 async def run_redis(plan: dict[str, Any]) -> list[float]:
     """Seconds of each batch in a Redis database that nobody else uses."""
-    text = (ROOT / "scoreboard/lua/apply_events.lua").read_text(encoding="utf-8")
+    text = "".join((ROOT / f"scoreboard/lua/{name}.lua").read_text(encoding="utf-8") for name in SCRIPTS)
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     pick = random.Random(plan["seed"]).choice
     client = Redis.from_url(plan["url"], driver_info=None)
@@ -62,10 +65,10 @@ async def run_redis(plan: dict[str, Any]) -> list[float]:
     try:
         await client.flushdb()
         await client.script_load(text)
-        await client.hset(HEAD, mapping={"epoch": EPOCH, "seq": 0, "at": "", "size": 0, "verified_at": 0})
+        await client.hset(HEAD, mapping={"epoch": EPOCH, "seq": 0, "at": "", "size": 0, "ties": "shared", "names": 0})
         ends = monotonic() + plan["seconds"]
         while monotonic() < ends:
-            arguments: list[str] = [CHANNEL, EPOCH, str(seq + 1), AT if seq else ""]
+            arguments: list[str] = [CHANNEL, EPOCH, str(seq + 1), AT if seq else "", str(plan["batch"]), "0", "0"]
             for _ in range(plan["batch"]):
                 seq += 1
                 event = {
@@ -76,9 +79,9 @@ async def run_redis(plan: dict[str, Any]) -> list[float]:
                     "seq": seq,
                     "at": AT,
                 }
-                arguments += (str(event["userId"]), str(-seq), json.dumps(event, separators=(",", ":"))[:-1])
+                arguments += (str(event["userId"]), json.dumps(event, separators=(",", ":"))[:-1], str(-seq))
             began = monotonic()
-            status, *_ = await client.execute_command("EVALSHA", sha, 2, HEAD, ALL, *arguments)
+            status, *_ = await client.execute_command("EVALSHA", sha, len(KEYS), *KEYS, *arguments)
             took.append(monotonic() - began)
             assert status == b"applied", status
     finally:

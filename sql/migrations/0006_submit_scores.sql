@@ -3,8 +3,9 @@
 DROP FUNCTION submit_scores(text, text[], text[], text[]);
 
 -- What becomes of each submission of a batch: see submit_scores. Nothing is written. Inlined where it is called.
+-- Whether a total keeps its bounds is asked here on boards that count plain sums; others ask themselves.
 CREATE FUNCTION rule_on_scores(
-    p_board text, p_operator text, p_floor bigint, p_at timestamptz, p_today timestamptz,
+    p_board text, p_is_plain boolean, p_at timestamptz, p_today timestamptz,
     p_users text[], p_actions text[], p_keys text[], p_points bigint[]
 )
 RETURNS TABLE (
@@ -37,8 +38,8 @@ AS $$
                    WHEN action.points IS NOT NULL AND asked.points IS NOT NULL THEN 'points_fixed'
                    WHEN action.points IS NULL AND asked.points IS NULL THEN 'points_needed'
                    WHEN asked.points NOT BETWEEN action.points_min AND action.points_max THEN 'points_out_of_bounds'
-                   WHEN cardinality(p_users) = 1 -- a lone one must not fail by a constraint
-                        AND greatest(abs(alone.score), abs(alone.score - coalesce(total.score, 0))) > 9007199254740991
+                   WHEN p_is_plain AND cardinality(p_users) = 1 -- a lone one must not fail by a constraint
+                        AND abs(coalesce(total.score, 0) + coalesce(asked.points, action.points)) > 9007199254740991
                        THEN 'invalid'
                    ELSE 'recorded'
                END AS verdict
@@ -69,13 +70,6 @@ AS $$
             WHERE total.score IS NULL AND u.user_id = asked.user_id
             LIMIT 1
         ) person ON true
-        CROSS JOIN LATERAL (
-            SELECT CASE p_operator
-                       WHEN 'sum' THEN greatest(coalesce(total.score, 0) + coalesce(asked.points, action.points), p_floor)
-                       WHEN 'best' THEN greatest(total.score, coalesce(asked.points, action.points))
-                       ELSE coalesce(asked.points, action.points)
-                   END AS score
-        ) alone
     ),
     -- Cooldown and cap look at what is in the ledger and at the place among this batch's own uses. Equal times
     -- make that exact: of several uses at one instant a cooldown admits the first, a cap the first that fit.
@@ -148,18 +142,28 @@ BEGIN
         SELECT r.ord, r.user_id, r.action_id, r.key, r.value, r.points_min, r.points_max, r.cooldown_seconds,
                r.daily_cap, r.used_at, r.prior_seq, r.prior_points, r.prior_score, r.prior_at, r.before, r.reached,
                r.hidden, r.name,
-               -- A sum that would leave the bounds within a period, though the total does not.
                CASE
-                   WHEN r.ruling = 'recorded' AND cardinality(p_users) = 1 AND p_board.operator = 'sum'
-                        AND greatest(abs(day.score + r.value), abs(week.score + r.value), abs(month.score + r.value))
-                            > 9007199254740991 THEN 'invalid'
+                   WHEN r.ruling = 'recorded' AND cardinality(p_users) = 1 -- a lone one must not fail by a constraint
+                        AND greatest(
+                            abs(alone.score), abs(alone.score - coalesce(r.before, 0)),
+                            CASE WHEN p_board.operator = 'sum' THEN greatest(
+                                abs(day.score + alone.score - coalesce(r.before, 0)),
+                                abs(week.score + alone.score - coalesce(r.before, 0)),
+                                abs(month.score + alone.score - coalesce(r.before, 0))) END
+                        ) > 9007199254740991 THEN 'invalid'
                    ELSE r.ruling
                END AS ruling,
                day.score AS day_before, day.reached_seq AS day_reached,
                week.score AS week_before, week.reached_seq AS week_reached,
                month.score AS month_before, month.reached_seq AS month_reached
-        FROM rule_on_scores(p_board.board_id, p_board.operator, p_board.floor, p_at, p_today,
-                            p_users, p_actions, p_keys, p_points) r
+        FROM rule_on_scores(p_board.board_id, false, p_at, p_today, p_users, p_actions, p_keys, p_points) r
+        CROSS JOIN LATERAL (
+            SELECT CASE p_board.operator
+                       WHEN 'sum' THEN greatest(coalesce(r.before, 0) + r.value, p_board.floor)
+                       WHEN 'best' THEN greatest(r.before, r.value)
+                       ELSE r.value
+                   END AS score
+        ) alone
         LEFT JOIN LATERAL (
             SELECT t.score, t.reached_seq
             FROM totals t
@@ -379,7 +383,7 @@ BEGIN
     RETURN QUERY
     WITH ruled AS (
         SELECT *
-        FROM rule_on_scores(p_board, 'sum', NULL, v_at, v_today, p_users, p_actions, p_keys, p_points)
+        FROM rule_on_scores(p_board, true, v_at, v_today, p_users, p_actions, p_keys, p_points)
     ),
     -- Running numbers beside every row rather than a join of the recorded ones back to all: with hash and merge
     -- joins off that would compare each row with each.

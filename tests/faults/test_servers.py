@@ -52,7 +52,9 @@ def ranking(rig: Rig) -> dict[str, int]:
 
 
 def totals(rig: Rig) -> dict[str, int]:
-    rows = rig.stores.query("SELECT user_id, sum(points)::bigint AS score FROM ledger WHERE kind = 'score' GROUP BY user_id")
+    rows = rig.stores.query(
+        "SELECT user_id, sum(points)::bigint AS score FROM ledger WHERE kind = 'score' GROUP BY user_id"
+    )
     return {row["user_id"]: row["score"] for row in rows}
 
 

@@ -140,3 +140,23 @@ def test_pages_by_offset_and_by_cursor_agree(run: Run, ledger: Ledger) -> None:
     assert by_cursor == by_offset
     ranked = [(entry.rank, entry.user_id) for page in by_offset for entry in page.entries]
     assert ranked == [(1, "user3"), *[(2, user) for user in users if user != "user3"]]
+
+
+@pytest.mark.parametrize(
+    ("operator", "floor", "windows", "points"),
+    [
+        ("sum", None, ("all", "day"), [SCORE_MAX, 1]),
+        ("sum", 0, ("all",), [SCORE_MAX, 1]),
+        ("last", None, ("all", "month"), [SCORE_MAX, -SCORE_MAX]),
+        ("best", None, ("all",), [-SCORE_MAX, SCORE_MAX]),
+    ],
+)
+def test_what_would_leave_the_bounds_alone_is_ruled_invalid_on_every_board(
+    run: Run, ledger: Ledger, operator: str, floor: int | None, windows: tuple[str, ...], points: list[int]
+) -> None:
+    board = Board("bounds", "", 0, 0, "", windows, "shared", "UTC", datetime.min, operator, floor)  # type: ignore[arg-type]
+    run(ledger.put_board(board))
+    run(ledger.put_action("bounds", Action("free", None, 0, None, True, -SCORE_MAX, SCORE_MAX)))
+    rulings = [run(ledger.submit_scores("bounds", [Submission("bounds", "a", "free", None, p)]))[0] for p in points]
+    assert outcomes(rulings) == ["recorded", "invalid"]
+    assert run(verify_ledger(ledger, "bounds")) == []
