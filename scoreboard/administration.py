@@ -6,6 +6,7 @@ is written first and told to boards afterwards, one by one; a call that was inte
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from time import monotonic
 from typing import Literal
 
@@ -23,11 +24,15 @@ PSEUDONYM_BYTES = 10
 
 
 class Administration:
-    """Carries out what administrators want. Every method raises Unavailable when PostgreSQL does not answer."""
+    """Carries out what administrators want. Every method raises Unavailable when PostgreSQL does not answer.
 
-    def __init__(self, ledger: Ledger, repair: Repair) -> None:
+    :param acknowledge: called with board and head of every event before anybody is told that it is there.
+    """
+
+    def __init__(self, ledger: Ledger, repair: Repair, acknowledge: Callable[[str, Head], None]) -> None:
         self._ledger = ledger
         self._repair = repair
+        self._acknowledge = acknowledge
 
     # -- boards
 
@@ -42,6 +47,7 @@ class Administration:
             await self._fill_windows(board)
         changed = await self._ledger.read_board(board)
         if not created:
+            self._acknowledge(board, (await self._ledger.read_layout(board)).head)
             self._repair.confirm(board)
         await self._repair.prepare(board)
         return changed, created
@@ -76,6 +82,7 @@ class Administration:
         for board in await self._ledger.list_user_boards(user.user_id):
             head = await self._ledger.tell_board(board, user.user_id, what)
             if head is not None:
+                self._acknowledge(board, head)
                 await self._repair.catch_up(board, head)
         await self._ledger.end_telling(user)
         return user
@@ -103,6 +110,7 @@ class Administration:
             pseudonym = f"erased-{secrets.token_hex(PSEUDONYM_BYTES)}"
             head = await self._ledger.erase_user(board, user_id, pseudonym)
             if head is not None:
+                self._acknowledge(board, head)
                 await self._repair.catch_up(board, head, erased=user_id)
 
     # -- events
@@ -115,5 +123,7 @@ class Administration:
         """
         revocation = await self._ledger.revoke_event(board, seq, reason)
         event = revocation.event
-        await self._repair.catch_up(board, Head(revocation.epoch, event.seq, format_time(event.at)))
+        head = Head(revocation.epoch, event.seq, format_time(event.at))
+        self._acknowledge(board, head)
+        await self._repair.catch_up(board, head)
         return revocation

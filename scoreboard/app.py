@@ -83,7 +83,7 @@ class Parts:
             ),
             limiter=RateLimiter(ranks, config.rate),
             writer=self.writer,
-            administration=Administration(ledger, self.repair),
+            administration=Administration(ledger, self.repair, self._acknowledge),
             pages=self.pages,
             feed=self.feed,
             pump=self.pump,
@@ -185,7 +185,7 @@ async def run_process(
         await stack.enter_async_context(siblings.listening(parts.metrics.render))
         await stack.enter_async_context(_background(parts.tasks()))
         for board in await ledger.list_boards(limit=BOARDS_CHECKED_MAX):
-            parts.repair.use(board.board_id)
+            parts.repair.glance(board.board_id)
         await parts.repair.prepare("global")
         await _until(lambda: parts.feed.subscription.proven, SUBSCRIBE_WAIT_S)
         server = await _start_serving(parts, listener)

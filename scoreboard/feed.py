@@ -106,7 +106,7 @@ class Feed:
                 stale = True  # the reconnect subscribes again and refreshes
             followed = BoardLog(board, await self._reads.read_page(board, window, limit=TOP_SIZE))
         except (NotFound, Invalid):
-            await self._leave(board)
+            await self._leave(board, failed=key)
             raise
         finally:
             early = self._early.pop(key)
@@ -123,19 +123,21 @@ class Feed:
             log.error("message_not_understood", board=board, head=data[:200])
             self.refresh(board)
             return
+        is_seen = False
         for window in WINDOWS:
             key = (board, window)
             followed = self._logs.get(key)
             if followed is not None:
-                if followed.accept(message):
-                    if message.is_replacement:
-                        self._refresh_log(key)
-                    self._on_seen(board, Head(message.epoch, message.seq, message.at))
+                is_accepted = followed.accept(message)
+                is_seen = is_seen or is_accepted
+                if is_accepted:
                     self._pump.mark(followed)
-                else:
+                if not is_accepted or message.is_replacement:
                     self._refresh_log(key)
             elif key in self._early and len(self._early[key]) < LOG_EVENTS_MAX:
                 self._early[key].append(message)
+        if is_seen:
+            self._on_seen(board, Head(message.epoch, message.seq, message.at))
 
     def _on_connect(self) -> None:
         for key in self._logs:
@@ -338,9 +340,13 @@ class Feed:
                     del self._logs[key]
                     await self._leave(followed.board)
 
-    async def _leave(self, board: str) -> None:
-        """Stop listening to a board, unless another window of it is followed."""
-        if any((board, window) in self._logs or (board, window) in self._opening for window in WINDOWS):
+    async def _leave(self, board: str, *, failed: Key | None = None) -> None:
+        """Stop listening to a board, unless a window of it is followed or about to be.
+
+        :param failed: the one that could not be opened.
+        """
+        keys = [(board, window) for window in WINDOWS]
+        if any(key in self._logs or (key in self._opening and key != failed) for key in keys):
             return
         try:
             await self.subscription.unsubscribe(board)

@@ -43,6 +43,7 @@ SEEN_MAX = 250
 """Events of a board that are remembered between two looks at the ledger; the first of them, which can't be new ones
 of a history that has replaced theirs."""
 PREPARE_S = 2.0
+GLANCE_S = 2.0
 BOARD_IN_USE_S = 60.0
 """A board is watched for this long after it was last written, read or streamed."""
 BOARDS_WATCHED_MAX = 10_000
@@ -90,6 +91,11 @@ class Repair:
             self._forget(next(iter(self._watched)))
         self._watched[board] = _Watched()
         self._wake.set()
+
+    def glance(self, board: str) -> None:
+        """Check a board that nobody uses yet: it is watched for a moment only, so that boards at rest cost nothing."""
+        self.use(board)
+        self._watched[board].used_at -= BOARD_IN_USE_S - GLANCE_S
 
     def acknowledge(self, board: str, head: Head) -> None:
         """Watch a board of which somebody is about to be told an event."""
@@ -290,7 +296,6 @@ class Repair:
         :param erased: the id of the user whom the event erased. The ledger does not have it any more, and without it
             the ranking has to be rebuilt.
         """
-        self.acknowledge(board, head)
         try:
             if erased is not None:
                 await self._erase(board, head, erased)

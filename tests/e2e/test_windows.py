@@ -199,3 +199,14 @@ def test_streams_of_a_window_that_is_taken_away_are_told(shared: Server, client:
     check_problem(
         client.get("/api/leaderboard/stream", params={"board": board.name, "window": "day"}), 422, "invalid", "day"
     )
+
+
+@pytest.mark.parametrize("query", [{"board": "nowhere"}, {"board": "global", "window": "month"}])
+def test_nobody_listens_to_what_can_not_be_followed(
+    shared: Server, public: httpx.Client, module_stores: Stores, query: dict[str, str]
+) -> None:
+    assert public.get("/api/leaderboard/stream", params=query).status_code in (404, 422)
+    with module_stores.redis() as redis:
+        channel = f"sb:{{{query['board']}}}:events".encode()
+        followed = {b"sb:{global}:events"} if query["board"] == "global" else set()
+        wait_until(lambda: channel not in set(redis.pubsub_channels("sb:*")) - followed, what="the end of listening")

@@ -56,7 +56,7 @@ class Machine(RuleBasedStateMachine):
     def create_board(self, ties: str, windows: set[str], zone: str, how: tuple[str, int | None], at: datetime) -> None:
         self.board = f"board{next(_boards)}"
         self.how = how
-        self.admin = Administration(self.parts.ledger, self.parts.repair)
+        self.admin = Administration(self.parts.ledger, self.parts.repair, lambda board, head: None)
         layout = Layout(0, ties, order(windows), zone)
         self.model = BoardModel(*how, layouts=[layout])
         _, created = self.put(layout)

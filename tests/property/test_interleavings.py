@@ -169,6 +169,7 @@ class Play:
     def change(self, kind: str, user: str, server: Server | None) -> None:
         head = self.world.ledger.change(kind, user, self.world.clock())
         if head is not None and server is not None:
+            server._answer(BOARD, head)
             telling = server.repair.catch_up(BOARD, head, erased=user if kind == "erase" else None)
             self.world.loop.create_task(telling)
             self.world.loop.settle()
