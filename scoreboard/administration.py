@@ -18,7 +18,7 @@ from scoreboard.repair import Repair
 FILL_PAUSE_S = 0.005
 """Between two slices of a fill, so that submissions that wait for the board have their turn."""
 EARLIER_WAIT_S = 10.0
-"""Longer than any transaction of ours may last."""
+"""Longer than a submission's transaction may last."""
 POLL_S = 0.005
 PSEUDONYM_BYTES = 10
 
@@ -76,16 +76,22 @@ class Administration:
     async def _tell_boards(self, user: User, what: Literal["show_user", "name_user"]) -> User:
         if user.is_told:
             return user
-        # A first submission to a board that is under way may have looked at the user before the change, and its total
+        boards = await self._ledger.list_user_boards(user.user_id)
+        await self._tell_each(boards, user.user_id, what)
+        # A first submission to a board that was under way may have looked at the user before the change, and its total
         # is seen only when it has ended.
         await self._wait_for_earlier()
-        for board in await self._ledger.list_user_boards(user.user_id):
-            head = await self._ledger.tell_board(board, user.user_id, what)
+        late = set(await self._ledger.list_user_boards(user.user_id)) - set(boards)
+        await self._tell_each(sorted(late), user.user_id, what)
+        await self._ledger.end_telling(user)
+        return user
+
+    async def _tell_each(self, boards: list[str], user_id: str, what: Literal["show_user", "name_user"]) -> None:
+        for board in boards:
+            head = await self._ledger.tell_board(board, user_id, what)
             if head is not None:
                 self._acknowledge(board, head)
                 await self._repair.catch_up(board, head)
-        await self._ledger.end_telling(user)
-        return user
 
     async def _wait_for_earlier(self) -> None:
         """Return when every transaction that has begun by now has ended."""

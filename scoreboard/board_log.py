@@ -166,7 +166,7 @@ class BoardLog:
                 self.turn(Period(window, part.period, part.ends), max(self.seq, message.first - 1))
         if message.seq <= self.seq:
             return True
-        told = frames.tell(message, window)
+        told = frames.tell(message, part if self.period is not None else None, whole=window == ALL)
         top, total = self.top, self.total
         if window == ALL:
             top, total = frames.parse_top(message.top, message.names), message.total

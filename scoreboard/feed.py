@@ -105,7 +105,7 @@ class Feed:
             except RanksUnavailable:
                 stale = True  # the reconnect subscribes again and refreshes
             followed = BoardLog(board, await self._reads.read_page(board, window, limit=TOP_SIZE))
-        except (NotFound, Invalid):
+        except Exception:
             await self._leave(board, failed=key)
             raise
         finally:
@@ -175,7 +175,7 @@ class Feed:
             followed.stale = False
             self._pump.mark(followed)
         except Invalid:  # the board does not have the window any more: who asks again is told so
-            self._logs.pop(key, None)
+            self._forget(key, followed)
             self._pump.end_readers(followed, "window")
             await self._leave(board)
         except (Unavailable, RanksUnavailable, NotFound):
@@ -337,8 +337,13 @@ class Feed:
                 if followed.stale or (followed.readers and (is_over or not self.subscription.proven)):
                     self._refresh_log(key)
                 if not followed.readers and monotonic() - followed.used_at > BOARD_IDLE_S:
-                    del self._logs[key]
+                    self._forget(key, followed)
                     await self._leave(followed.board)
+
+    def _forget(self, key: Key, followed: BoardLog) -> None:
+        """Follow a window no longer, unless that log has given its place to another already."""
+        if self._logs.get(key) is followed:
+            del self._logs[key]
 
     async def _leave(self, board: str, *, failed: Key | None = None) -> None:
         """Stop listening to a board, unless a window of it is followed or about to be.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import orjson
 
-from scoreboard.model import ALL, Event, Period, Position, RankChange, Scored, Ties, format_time, rank_entries
+from scoreboard.model import Event, Period, Position, RankChange, Scored, Ties, format_time, rank_entries
 
 SCORES, LEADERBOARD = 1, 2
 KINDS = {"score-updated": SCORES, "leaderboard": LEADERBOARD}
@@ -120,11 +120,14 @@ def parse_top(flat: Sequence[str], names: Sequence[str] = ()) -> Top:
     return tuple(Scored(flat[i], -int(float(flat[i + 1])), called.get(flat[i])) for i in range(0, len(flat), 2))
 
 
-def tell(message: Message, window: str) -> list[Told] | None:
-    """What readers of a window are told of a message's events; None if all that one of them allows is to begin anew."""
+def tell(message: Message, part: Part | None, *, whole: bool) -> list[Told] | None:
+    """What readers are told of a message's events; None if all that one of them allows is to begin anew.
+
+    :param part: what the message says of their window; None in window ``all``, and where it is about another period.
+    :param whole: whether their window is ``all``.
+    """
     told: list[Told] = []
-    part = message.windows.get(window)
-    if window != ALL and part is None:
+    if not whole and part is None:
         return None if any(b'"kind":"erase"' in bytes(raw)[:20] for raw in message.events) else []
     for place, raw in enumerate(message.events):
         data = bytes(raw)

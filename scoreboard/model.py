@@ -312,10 +312,10 @@ def validate_user_id(value: str) -> str | None:
     return None
 
 
-def validate_display_name(value: str) -> str | None:
-    """What is wrong with a display name, or None."""
-    if not 1 <= len(value) <= NAME_CHARS_MAX:
-        return f"has {len(value)} characters, not 1 to {NAME_CHARS_MAX}"
+def validate_text(value: str, chars_max: int) -> str | None:
+    """What is wrong with a text for people, such as a display name, or None."""
+    if not 1 <= len(value) <= chars_max:
+        return f"has {len(value)} characters, not 1 to {chars_max}"
     if any(unicodedata.category(char) in ("Cc", "Cs") for char in value):
         return f"{value!r} has control characters or surrogates"
     if value.isspace():

@@ -80,6 +80,7 @@ class Pages:
         if first_day is not None:
             self._repair.use(board)
             page = await self._ledger.read_page(board, window, first_day, offset=offset, limit=limit, after=after)
+            _check_cursor(page, after)
             self._reads.tell(board, page.position)
             return encode_page(board, page)
         answer = self.ready(board, key, window)
@@ -233,7 +234,8 @@ class Pages:
         self._reads.tell(board, page.position)
         shown = as_of if isinstance(as_of, int) else format_time(as_of)
         body = orjson.dumps(render_page(board, page) | {"next": None, "asOf": shown})
-        # The past does not change, but who may be shown does, and names and ties are those of now.
+        # The past does not change, but for its last moments, of which events are still being committed; who may be
+        # shown does, and names and ties are those of now.
         digest = blake2b(body, digest_size=DIGEST_BYTES).hexdigest()
         return Answer(body, f'"{page.position}-{digest}"')
 

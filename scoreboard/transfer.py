@@ -30,13 +30,15 @@ from scoreboard.model import (
     Kind,
     Operator,
     Ties,
-    validate_display_name,
     validate_key,
     validate_name,
+    validate_text,
     validate_user_id,
 )
 
 FORMAT = 1
+END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
+"""The time of a board that is closed for an import."""
 LINE_BYTES_MAX = 65_536
 """No line that an export writes is half as long."""
 SHOWN_CHARS = 200
@@ -419,7 +421,7 @@ def _wrong_in_board(line: BoardLine) -> str | None:
 
 def _wrong_in_other(line: ActionLine | UserLine) -> str | None:
     if isinstance(line, UserLine):
-        wrong_id, wrong_name = validate_user_id(line.user_id), line.name and validate_display_name(line.name)
+        wrong_id, wrong_name = validate_user_id(line.user_id), line.name and validate_text(line.name, NAME_CHARS_MAX)
         return f"userId {wrong_id}" if wrong_id else f"name {wrong_name}" if wrong_name else None
     wrong = validate_name(line.action_id)
     if wrong:
@@ -435,6 +437,8 @@ def _wrong_in_other(line: ActionLine | UserLine) -> str | None:
 def _wrong_in_event(line: EventLine) -> str | None:
     """What is wrong with an event by itself: the rules of the ledger's table, in words."""
     kind = line.kind
+    if line.at >= END_OF_TIME:
+        return f"at is not before {END_OF_TIME.isoformat()}"
     if line.user_id is None:
         if kind != "settings":
             return f"an event of kind {kind!r} has a userId"

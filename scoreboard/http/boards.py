@@ -27,11 +27,13 @@ from scoreboard.model import (
     ALL,
     BOARDS_LISTED_MAX,
     PERIODS_LISTED_MAX,
+    REASON_CHARS_MAX,
     SCORE_MAX,
     WINDOWS,
     Action,
     Board,
     format_time,
+    validate_text,
 )
 
 
@@ -111,6 +113,9 @@ async def revoke_event(services: Services, request: Request, board: str, seq: st
     if not re.fullmatch(r"[0-9]{1,16}", seq) or not 1 <= int(seq) <= SCORE_MAX:
         raise Invalid("seq", f"{seq[:80]!r} is not the number of an event")
     body = decode_body(request, revoke_decoder)
+    wrong = validate_text(body.reason, REASON_CHARS_MAX)
+    if wrong:
+        raise Invalid("reason", wrong)
     revocation = await services.administration.revoke_event(board_id, int(seq), body.reason)
     event = revocation.event
     return json_response(

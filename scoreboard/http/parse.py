@@ -12,7 +12,7 @@ import orjson
 from sanic.request import Request
 
 from scoreboard.errors import Invalid, MalformedJson, Unauthenticated, UnsupportedMediaType
-from scoreboard.http.bodies import BatchBody, BatchedSubmission
+from scoreboard.http.bodies import ActionBody, BatchBody, BatchedSubmission, Bounds
 from scoreboard.http.services import Services
 from scoreboard.model import (
     ALL,
@@ -84,6 +84,8 @@ def _in_words_of_json(types: str) -> str:
 
 def _may_repeat_fields(body: bytes, value: msgspec.Struct) -> bool:
     """Whether a field stands in the body more often than there are objects that have it."""
+    if isinstance(value, ActionBody) and isinstance(value.points, Bounds) and _may_repeat_fields(body, value.points):
+        return True
     members = value.submissions if isinstance(value, BatchBody) else ()
     return any(body.count(name) > 1 for name in _quoted_names(type(value))) or any(
         body.count(name) > len(members) for name in (_quoted_names(BatchedSubmission) if members else ())

@@ -8,7 +8,7 @@ from scoreboard.http.bodies import user_decoder
 from scoreboard.http.parse import check_user_id, decode_body, decode_segment
 from scoreboard.http.render import Answer, json_response
 from scoreboard.http.services import Services
-from scoreboard.model import User, validate_display_name
+from scoreboard.model import NAME_CHARS_MAX, User, validate_text
 
 
 async def put_user(services: Services, request: Request, user_id: str) -> HTTPResponse:
@@ -16,7 +16,7 @@ async def put_user(services: Services, request: Request, user_id: str) -> HTTPRe
     services.authenticator.verify(request.headers.get("authorization")).must_be_admin()
     user = _user_id(user_id)
     name = decode_body(request, user_decoder).display_name
-    wrong = validate_display_name(name) if name is not None else None
+    wrong = validate_text(name, NAME_CHARS_MAX) if name is not None else None
     if wrong:
         raise Invalid("displayName", wrong)
     return json_response(render_user(await services.administration.name_user(user, name)))

@@ -99,7 +99,7 @@ for _, ranking in ipairs(rankings) do
     end
 end
 
--- Sets a user's score; the rank after it and before it, each nil for none.
+-- Sets a user's score; the rank after it and before it, each nil for none, and whether it was that before.
 local function set_score(ranking, user, told, seq)
     local key, ties_key = ranking.key, ranking.ties_key
     local member = member_of(ties, ties_key, user)
@@ -110,7 +110,7 @@ local function set_score(ranking, user, told, seq)
         score, reached = string.match(told, '^(.*)@(.*)$')
     end
     if before == score then
-        return previous_rank, previous_rank
+        return previous_rank, previous_rank, true
     end
     if before and (score == '' or ties == 'first') then
         redis.call('ZREM', key, member)
@@ -156,7 +156,11 @@ for seq = first, last_seq do
         for i = at + 3, at + FIELDS - 1, 2 do
             local ranking, score = rankings[tonumber(ARGV[i])], ARGV[i + 1]
             if not ranking.is_over then
-                local now, before = set_score(ranking, user, score, seq)
+                local now, before, is_same = set_score(ranking, user, score, seq)
+                -- An event with points that leaves the score counts in another period: an earlier one is undone.
+                if is_same and not string.find(json, '"points":0,', 1, true) and string.find(json, '"points":', 1, true) then
+                    now, before = nil, nil
+                end
                 local told = ranking.told or {}
                 ranking.told = told
                 ranking.first = ranking.first or seq
@@ -189,10 +193,9 @@ for _, ranking in ipairs(rankings) do
         for _, each in ipairs({window, ranking.period, window .. ':size', entries, window .. ':ends', ranking.ends}) do
             fields[#fields + 1] = each
         end
-        if ranking.is_new then
-            redis.call('PEXPIREAT', ranking.key, ranking.expires)
-            redis.call('PEXPIREAT', ranking.ties_key, ranking.expires)
-        end
+        -- Each time: a key comes with its first entry, which need not be that of the period's first event.
+        redis.call('PEXPIREAT', ranking.key, ranking.expires)
+        redis.call('PEXPIREAT', ranking.ties_key, ranking.expires)
         local window_top, window_names =
             with_names(ties, names_key, redis.call('ZRANGE', ranking.key, 0, TOP - 1, 'WITHSCORES'))
         for _, each in ipairs(window_names) do

@@ -92,15 +92,20 @@ CREATE FUNCTION period_of(p_window text, p_zone text, p_at timestamptz) RETURNS 
 LANGUAGE sql STABLE
 RETURN date_trunc(p_window, p_at AT TIME ZONE p_zone)::date;
 
--- When a period begins. Days on which clocks change have 23 or 25 hours.
+-- When a period begins. Days on which clocks change have 23 or 25 hours. Where they are set back over midnight, the first
+-- of the two midnights is it: the hour after it has the new date already, and PostgreSQL takes the second.
 CREATE FUNCTION period_start(p_zone text, p_period date) RETURNS timestamptz
 LANGUAGE sql STABLE
-RETURN p_period::timestamp AT TIME ZONE p_zone;
+RETURN (
+    SELECT CASE WHEN ((m.at - interval '1 hour') AT TIME ZONE p_zone)::date = p_period
+                THEN m.at - interval '1 hour' ELSE m.at END
+    FROM (SELECT p_period::timestamp AT TIME ZONE p_zone AS at) m
+);
 
 -- When a period is over, and the next one begins.
 CREATE FUNCTION period_end(p_window text, p_zone text, p_period date) RETURNS timestamptz
 LANGUAGE sql STABLE
-RETURN (p_period + ('1 ' || p_window)::interval) AT TIME ZONE p_zone;
+RETURN period_start(p_zone, (p_period + ('1 ' || p_window)::interval)::date);
 
 -- The periods of a board's windows at a time, as text for whoever applies events: window, period, end in milliseconds,
 -- each with a space between. Null for a board without.

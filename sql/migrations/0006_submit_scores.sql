@@ -122,7 +122,7 @@ CREATE TYPE score_ruling AS (
 -- Appends a batch to a board with windows, a floor or another operator: see submit_scores, which calls it with the
 -- board locked.
 CREATE FUNCTION submit_scores_in_windows(
-    p_board boards, p_at timestamptz, p_clock timestamptz, p_today timestamptz, p_tomorrow timestamptz,
+    p_board boards, p_at timestamptz, p_clock timestamptz, p_today timestamptz,
     p_users text[], p_actions text[], p_keys text[], p_points bigint[]
 )
 RETURNS SETOF score_ruling
@@ -309,7 +309,7 @@ BEGIN
                r.prior_at, NULL, NULL, NULL,
                extract(epoch FROM CASE r.ruling
                    WHEN 'cooldown' THEN r.used_at + make_interval(secs => r.cooldown_seconds) - p_at
-                   WHEN 'daily_cap' THEN p_tomorrow - p_at
+                   WHEN 'daily_cap' THEN period_end('day', p_board.timezone, period_of('day', p_board.timezone, p_at)) - p_at
                END)::double precision,
                CASE r.ruling WHEN 'cooldown' THEN 1 WHEN 'daily_cap' THEN r.daily_cap END,
                CASE r.ruling WHEN 'cooldown' THEN r.cooldown_seconds WHEN 'daily_cap' THEN 86400 END
@@ -359,7 +359,6 @@ DECLARE
     v_at        timestamptz;
     v_clock     timestamptz;
     v_today     timestamptz;
-    v_tomorrow  timestamptz;
 BEGIN
     SELECT * INTO v_board FROM boards b WHERE b.board_id = p_board FOR NO KEY UPDATE;
     IF NOT FOUND THEN
@@ -371,12 +370,13 @@ BEGIN
         SELECT t.at, t.clock INTO v_at, v_clock FROM next_time(v_board) t;
     END IF;
     v_today := date_trunc('day', v_at AT TIME ZONE v_board.timezone) AT TIME ZONE v_board.timezone;
-    v_tomorrow := (date_trunc('day', v_at AT TIME ZONE v_board.timezone) + interval '1 day')
-                  AT TIME ZONE v_board.timezone;
+    IF v_today > v_at THEN -- between the two midnights of a day on which clocks are set back over it
+        v_today := period_start(v_board.timezone, period_of('day', v_board.timezone, v_at));
+    END IF;
     IF cardinality(v_board.windows) > 1 OR v_board.operator <> 'sum' OR v_board.floor IS NOT NULL THEN
         RETURN QUERY
         SELECT * FROM submit_scores_in_windows(
-            v_board, v_at, v_clock, v_today, v_tomorrow, p_users, p_actions, p_keys, p_points);
+            v_board, v_at, v_clock, v_today, p_users, p_actions, p_keys, p_points);
         RETURN;
     END IF;
 
@@ -443,7 +443,7 @@ BEGIN
            n.hidden, NULL::bigint[], n.name, NULL::text,
            extract(epoch FROM CASE n.ruling
                WHEN 'cooldown' THEN n.used_at + make_interval(secs => n.cooldown_seconds) - v_at
-               WHEN 'daily_cap' THEN v_tomorrow - v_at
+               WHEN 'daily_cap' THEN period_end('day', v_board.timezone, period_of('day', v_board.timezone, v_at)) - v_at
            END)::double precision,
            CASE n.ruling WHEN 'cooldown' THEN 1 WHEN 'daily_cap' THEN n.daily_cap END,
            CASE n.ruling WHEN 'cooldown' THEN n.cooldown_seconds WHEN 'daily_cap' THEN 86400 END,

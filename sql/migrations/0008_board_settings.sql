@@ -13,6 +13,7 @@ AS $$
 DECLARE
     v_board  boards%ROWTYPE;
     v_event  ledger%ROWTYPE;
+    v_zone   text;   -- before it is changed
     v_kept   text[]; -- windows that go on
     v_fill   text[];
 BEGIN
@@ -25,7 +26,7 @@ BEGIN
         RETURN;
     END IF;
     SELECT * INTO v_board FROM boards b WHERE b.board_id = p_board FOR NO KEY UPDATE;
-    IF v_board.operator <> p_operator AND v_board.seq > 0 THEN
+    IF v_board.operator <> p_operator AND EXISTS (SELECT 1 FROM totals t WHERE t.board_id = p_board) THEN
         outcome := 'operator_fixed';
         is_filling := false;
         RETURN;
@@ -38,6 +39,7 @@ BEGIN
     SELECT array_agg(w.name ORDER BY w.name) INTO v_fill
     FROM unnest(p_windows) w (name)
     WHERE w.name <> ALL (v_kept);
+    v_zone := v_board.timezone;
     UPDATE boards b
     SET title = p_title, windows = v_kept, ties = p_ties, timezone = p_timezone, operator = p_operator, floor = p_floor
     WHERE b.board_id = p_board;
@@ -57,7 +59,7 @@ BEGIN
         VALUES (p_board, v_fill)
         ON CONFLICT (board_id) DO UPDATE
         SET windows = excluded.windows,
-            seq = CASE WHEN f.windows = excluded.windows AND v_board.timezone = p_timezone THEN f.seq ELSE 0 END;
+            seq = CASE WHEN f.windows = excluded.windows AND v_zone = p_timezone THEN f.seq ELSE 0 END;
     END IF;
     outcome := 'changed';
     is_filling := v_fill IS NOT NULL;

@@ -103,9 +103,10 @@ BEGIN
     DELETE FROM import_users u WHERE u.board_id = p_board;
     DELETE FROM imports i WHERE i.board_id = p_board AND i.stage = 'discarding' RETURNING * INTO STRICT v_import;
     UPDATE boards b SET last_at = '-infinity', windows = v_import.windows WHERE b.board_id = p_board;
-    IF v_import.is_new THEN -- unless somebody has given it actions since
+    IF v_import.is_new THEN -- unless somebody has given it actions or groups since
         DELETE FROM boards b
-        WHERE b.board_id = p_board AND NOT EXISTS (SELECT 1 FROM actions a WHERE a.board_id = p_board);
+        WHERE b.board_id = p_board AND NOT EXISTS (SELECT 1 FROM actions a WHERE a.board_id = p_board)
+          AND NOT EXISTS (SELECT 1 FROM groups g WHERE g.board_id = p_board);
     END IF;
 END;
 $$;

@@ -3,4 +3,4 @@
 -- Returns: none
 UPDATE users
 SET told_revision = $2
-WHERE user_id = $1 AND told_revision < $2
+WHERE user_id = $1 AND told_revision < $2 AND revision >= $2 -- it may be another life of the user, after an erasure

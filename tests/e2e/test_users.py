@@ -204,6 +204,19 @@ def test_without_its_best_or_last_event_a_total_is_what_is_left(
         assert board.ranks(window=window) == [(1, "a", left)]
 
 
+@pytest.mark.parametrize("reason", ["", " ", "a\0b", "x" * 501, 1, None])
+def test_a_bad_reason_is_refused(board: TestBoard, reason: object) -> None:
+    board.score("a", 10)
+    answer = board.client.post(f"/api/boards/{board.name}/events/1/revoke", json={"reason": reason})
+    problem = check_problem(answer, 422, "invalid")
+    assert problem["errors"][0]["field"] == "reason"  # type: ignore[index]
+
+
+def test_a_board_without_scores_may_still_count_otherwise(board: TestBoard) -> None:
+    board.put(ties="first", operator="best")
+    assert [board.score("a", points)["newScore"] for points in (3, 1)] == [3, 3]
+
+
 # -- what a submission may say, and how a board counts
 
 

@@ -29,6 +29,8 @@ def client(shared: Server) -> Iterator[httpx.Client]:
         ("Europe/Berlin", "2027-06-15", 24),
         ("America/New_York", "2027-03-14", 23),
         ("Asia/Kathmandu", "2027-03-28", 24),
+        ("Atlantic/Azores", "2027-10-31", 25),  # midnight comes twice
+        ("America/Havana", "2027-11-07", 25),
         ("Pacific/Apia", "2027-04-04", 24),
     ],
 )
@@ -210,3 +212,54 @@ def test_nobody_listens_to_what_can_not_be_followed(
         channel = f"sb:{{{query['board']}}}:events".encode()
         followed = {b"sb:{global}:events"} if query["board"] == "global" else set()
         wait_until(lambda: channel not in set(redis.pubsub_channels("sb:*")) - followed, what="the end of listening")
+
+
+def test_a_fill_begins_anew_when_the_time_zone_changes(
+    shared: Server, client: httpx.Client, module_stores: Stores
+) -> None:
+    board = open_board(shared, client)
+    board.set_time(module_stores, datetime(2027, 2, 1, 20, tzinfo=UTC))
+    board.score("a", 1)
+    board.score("a", 2)
+    # Somebody asked for a window and went away after a part of it was filled.
+    module_stores.query("SELECT put_board($1, '', '{all,day}', 'shared', 'UTC', 'sum', NULL)", board.name)
+    module_stores.query("SELECT fill_windows($1, 1)", board.name)
+    board.put(windows=["all", "day"], timezone="Asia/Tokyo")
+    assert board.ranks(window="day", period="2027-02-02") == [(1, "a", 3)]
+    assert board.ranks(window="day", period="2027-02-01") == []
+
+
+def test_the_ranking_of_a_period_leaves_redis_also_if_it_began_without_an_event(
+    shared: Server, client: httpx.Client, module_stores: Stores
+) -> None:
+    board = open_board(shared, client, windows=["all", "day"], ties="dense")
+    board.score("a", 1)
+    with module_stores.redis() as redis:
+        (key,) = [key for key in redis.scan_iter(f"sb:{{{board.name}}}:day:*") if not key.endswith(b":ties")]
+        redis.delete(key, key + b":ties")
+        redis.hset(f"sb:{{{board.name}}}:head", "day:size", 0)
+        board.score("b", 1)
+        assert redis.pttl(key) > 0
+        assert redis.pttl(key + b":ties") > 0
+    assert shared.run("rebuild", "--board", board.name).returncode == 0
+
+
+def test_what_is_undone_in_an_earlier_period_is_nothing_new_in_this_one(
+    shared: Server, client: httpx.Client, module_stores: Stores
+) -> None:
+    board = open_board(shared, client, windows=["all", "day"])
+    board.set_time(module_stores, datetime(2027, 5, 1, tzinfo=UTC))
+    board.score("a", 5)
+    board.set_time(module_stores, datetime(2027, 5, 2, tzinfo=UTC))
+    board.score("a", 2)
+    with Stream(shared.stream_url(board.name, window="day")) as day, Stream(shared.stream_url(board.name)) as whole:
+        for each in (day, whole):
+            each.wait_for(lambda s: s.of("leaderboard"))
+        path = f"/api/boards/{board.name}/events/1/revoke"
+        assert client.post(path, json={"reason": "yesterday's"}).status_code == 200
+        board.score("a", 1)
+        for each in (day, whole):
+            each.wait_for(lambda s: s.of("score-updated") and s.of("score-updated")[-1].data["points"] == 1)
+        assert [frame.data["score"] for frame in day.of("score-updated")] == [3]
+        assert [frame.data["score"] for frame in whole.of("score-updated")] == [2, 3]
+    assert board.ranks(window="day", period="2027-05-01") == [(1, "a", 0)]
