@@ -90,8 +90,8 @@ class Administration:
         for board in boards:
             head = await self._ledger.tell_board(board, user_id, what)
             if head is not None:
-                self._acknowledge(board, head)
                 await self._repair.catch_up(board, head)
+                self._acknowledge(board, head)
 
     async def _wait_for_earlier(self) -> None:
         """Return when every transaction that has begun by now has ended."""
@@ -116,8 +116,8 @@ class Administration:
             pseudonym = f"erased-{secrets.token_hex(PSEUDONYM_BYTES)}"
             head = await self._ledger.erase_user(board, user_id, pseudonym)
             if head is not None:
-                self._acknowledge(board, head)
                 await self._repair.catch_up(board, head, erased=user_id)
+                self._acknowledge(board, head)
 
     # -- events
 
@@ -130,6 +130,6 @@ class Administration:
         revocation = await self._ledger.revoke_event(board, seq, reason)
         event = revocation.event
         head = Head(revocation.epoch, event.seq, format_time(event.at))
-        self._acknowledge(board, head)
         await self._repair.catch_up(board, head)
+        self._acknowledge(board, head)
         return revocation

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from time import monotonic
 
@@ -135,11 +135,13 @@ class Rig:
         judge(self.stores, alive, loads[0].board, attempts, followers, resets=resets)
 
     @contextmanager
-    def busy(self, *servers: Server, resets: int = 0, **options: int | float | str) -> Iterator[Load]:
-        """Load, a moderator and a reader while the block runs, and the verdict after it."""
+    def busy(
+        self, *servers: Server, resets: int = 0, moderated: bool = True, **options: int | float | str
+    ) -> Iterator[Load]:
+        """Load, a reader, and a moderator unless none is wanted, while the block runs, and the verdict after it."""
         board = str(options.get("board", "global"))
         with self.follow(*servers, board=board) as follower, self.load(*servers, **options) as load:
-            with self.moderate(load.users[0], *servers):
+            with self.moderate(load.users[0], *servers) if moderated else nullcontext():
                 yield load
             self.judge(load, followers=[follower], resets=resets)
 
