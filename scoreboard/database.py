@@ -23,6 +23,7 @@ POOLS_MAX = WRITE_POOL_MAX + READ_POOL_MAX + REPAIR_POOL_MAX
 """Connections of one process."""
 ACQUIRE_TIMEOUT_S = 1.0
 STATEMENT_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 1.0
 SERVER_GRACE_S = 1.0
 """The server ends a statement this long after we gave it up, if our cancel request did not reach it."""
 IDLE_TRANSACTION_S = 60
@@ -104,10 +105,13 @@ class Database:
         return cls(*pools)
 
     async def close(self) -> None:
-        """Close the pools, by force where a connection does not come back."""
+        """Close the pools, by force where a connection does not come back.
+
+        Nobody uses one any more by now. An acquire that was cancelled just when it was done has lost its connection.
+        """
         for pool in (self._writes, self._reads, self._repairs):
             try:
-                async with asyncio.timeout(STATEMENT_TIMEOUT_S):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await pool.close()
             except TimeoutError:
                 pool.terminate()
