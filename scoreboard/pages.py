@@ -79,9 +79,8 @@ class Pages:
         limit, offset, after = key
         if first_day is not None:
             self._repair.use(board)
-            page = await self._ledger.read_page(board, window, first_day, offset=offset, limit=limit, after=after)
+            page = await self._reads.read_page(board, window, first_day, offset=offset, limit=limit, after=after)
             _check_cursor(page, after)
-            self._reads.tell(board, page.position)
             return encode_page(board, page)
         answer = self.ready(board, key, window)
         if answer is not None:
@@ -132,10 +131,7 @@ class Pages:
         :raises Unavailable: if no store can tell.
         """
         self._repair.use(board)
-        if first_day is None:
-            page = await self._reads.read_around(board, user_id, radius, window)
-        else:
-            page = await self._ledger.read_around(board, user_id, radius, window, first_day)
+        page = await self._reads.read_around(board, user_id, radius, window, first_day)
         if page is None:
             raise _no_score(board, user_id)
         return render_page(board, page)
@@ -149,10 +145,7 @@ class Pages:
         :raises Unavailable: if no store can tell.
         """
         self._repair.use(board)
-        if first_day is None:
-            found = await self._reads.read_standings(board, users, window)
-        else:
-            found = await self._ledger.read_standings(board, users, window, first_day)
+        found = await self._reads.read_standings(board, users, window, first_day)
         entries = [
             render_entry(place.rank, user, place.score, place.name)
             if place is not None
@@ -174,10 +167,7 @@ class Pages:
         total = await self._ledger.read_total(board, user_id, window, first_day)
         if total is None:
             raise _no_score(board, user_id)
-        if first_day is None:
-            found = await self._reads.read_standing(board, user_id, window)
-        else:
-            found = await self._ledger.read_standings(board, [user_id], window, first_day)
+        found = await self._reads.read_standing(board, user_id, window, first_day)
         standing = found.users[0] if found is not None else None
         if found is None or standing is None:
             raise _no_score(board, user_id)

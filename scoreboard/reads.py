@@ -3,6 +3,8 @@
 A head that was not confirmed against PostgreSQL for SOFT_EXPIRY_S is confirmed in the background; one not confirmed
 for HARD_EXPIRY_S is not trusted. Nor is a ranking that lacks what this server has already told somebody: nobody reads
 something older than their own last 200. When PostgreSQL does not answer, an old ranking is better than none.
+
+Where a first day names a period, the ledger is asked: rankings are kept of the current ones only.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -47,23 +49,33 @@ class Reads:
         self._acknowledged.note(board, position)
 
     async def read_page(
-        self, board: str, window: str = ALL, *, offset: int = 0, limit: int, after: Cursor | None = None
+        self,
+        board: str,
+        window: str = ALL,
+        first_day: str | None = None,
+        *,
+        offset: int = 0,
+        limit: int,
+        after: Cursor | None = None,
     ) -> Page:
-        """A page of a window's current period; ``after`` wins over ``offset``.
+        """A page of a period of a window, by default the current one; ``after`` wins over ``offset``.
 
         :raises NotFound, Invalid: if there is no such board, or it has no such window.
         :raises Unavailable: if no store can tell.
         """
         page = await self._read(
             board,
+            first_day,
             lambda: self._ranks.read_page(board, window, offset=offset, limit=limit, after=after),
             lambda aged: aged.page,
-            lambda: self._ledger.read_page(board, window, offset=offset, limit=limit, after=after),
+            lambda: self._ledger.read_page(board, window, first_day, offset=offset, limit=limit, after=after),
         )
         assert page is not None
         return page
 
-    async def read_around(self, board: str, user_id: str, radius: int, window: str = ALL) -> Page | None:
+    async def read_around(
+        self, board: str, user_id: str, radius: int, window: str = ALL, first_day: str | None = None
+    ) -> Page | None:
         """A user with neighbours, or None when the user has no score, which the ledger has the last word on.
 
         :raises NotFound, Invalid: if there is no such board, or it has no such window.
@@ -71,12 +83,15 @@ class Reads:
         """
         return await self._read(
             board,
+            first_day,
             lambda: self._ranks.read_page(board, window, limit=2 * radius + 1, around=user_id),
             lambda aged: aged.page if aged.page is not None and aged.page.entries else None,
-            lambda: self._ledger.read_around(board, user_id, radius, window),
+            lambda: self._ledger.read_around(board, user_id, radius, window, first_day),
         )
 
-    async def read_standing(self, board: str, user_id: str, window: str = ALL) -> Standings | None:
+    async def read_standing(
+        self, board: str, user_id: str, window: str = ALL, first_day: str | None = None
+    ) -> Standings | None:
         """A user's place, or None when the user has no score, which the ledger has the last word on.
 
         :raises NotFound, Invalid: if there is no such board, or it has no such window.
@@ -87,16 +102,19 @@ class Reads:
             return standings if standings is not None and standings.users[0] is not None else None
 
         async def ask_ledger() -> Standings | None:
-            return with_score(await self._ledger.read_standings(board, [user_id], window))
+            return with_score(await self._ledger.read_standings(board, [user_id], window, first_day))
 
         return await self._read(
             board,
+            first_day,
             lambda: self._ranks.read_users(board, [user_id], window),
             lambda aged: with_score(aged.standings),
             ask_ledger,
         )
 
-    async def read_standings(self, board: str, users: Sequence[str], window: str = ALL) -> Standings:
+    async def read_standings(
+        self, board: str, users: Sequence[str], window: str = ALL, first_day: str | None = None
+    ) -> Standings:
         """The places of users, in the order asked.
 
         :raises NotFound, Invalid: if there is no such board, or it has no such window.
@@ -104,9 +122,10 @@ class Reads:
         """
         standings = await self._read(
             board,
+            first_day,
             lambda: self._ranks.read_users(board, users, window),
             lambda aged: aged.standings,
-            lambda: self._ledger.read_standings(board, users, window),
+            lambda: self._ledger.read_standings(board, users, window, first_day),
         )
         assert standings is not None
         return standings
@@ -114,14 +133,16 @@ class Reads:
     async def _read(
         self,
         board: str,
+        first_day: str | None,
         ask_ranks: Callable[[], Awaitable[Aged | None]],
         pick: Callable[[Aged], T | None],
         ask_ledger: Callable[[], Awaitable[T | None]],
     ) -> T | None:
         """From the ranking if it can be trusted and has it, else from the ledger."""
         needed = self._acknowledged.needed(board)
+        is_ranked = first_day is None
         suspect = self._repair.is_suspect(board) or not self._ranks.available
-        aged = None if suspect else await self._ask_ranks(board, ask_ranks)
+        aged = await self._ask_ranks(board, ask_ranks) if is_ranked and not suspect else None
         found = pick(aged) if aged is not None and self._is_trusted(board, aged, needed) else None
         source = "ranks"
         if found is None:
@@ -131,7 +152,7 @@ class Reads:
                     self._acknowledged.settle(board, needed, found.position)
                     self._repair.use(board)
             except Unavailable:
-                aged = await self._ask_ranks(board, ask_ranks) if suspect else aged
+                aged = await self._ask_ranks(board, ask_ranks) if is_ranked and suspect else aged
                 found = pick(aged) if aged is not None and needed.met_by(aged.position) else None
                 source = "ranks_untrusted"
                 if found is None:

@@ -169,6 +169,26 @@ def test_commit_that_was_never_ranked_is_ranked_and_streamed(stores: Stores, ser
         assert ranking_is_right(stores)
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/api/leaderboard", "/api/leaderboard/around/alice", "/api/leaderboard/users?ids=alice", "/api/users/alice/stats"],
+)
+def test_who_was_told_of_a_period_by_the_ledger_reads_nothing_older_of_the_ranking(
+    stores: Stores, server: Server, path: str
+) -> None:
+    with server.client("root", "admin") as reader:
+        settings = {"windows": ["all", "day"]}
+        assert reader.put("/api/boards/global", json=settings).status_code == 200
+        server.submit("alice")
+        today = reader.get("/api/leaderboard", params={"window": "day"}).json()["period"]
+        reader.get("/api/leaderboard")
+        commit_without_ranking(stores, "alice")
+        told = httpx.URL(path).copy_merge_params({"window": "day", "period": today})
+        seq = reader.get(told).json()["seq"]
+        assert reader.get("/api/leaderboard").json()["seq"] >= seq
+        assert server.submit("alice").json()["rank"] == 1  # closes the gap before it
+
+
 def test_next_submission_closes_the_gap_before_it(stores: Stores, server: Server) -> None:
     server.submit("alice")
     with Stream(server.stream_url()) as stream:
