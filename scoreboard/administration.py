@@ -90,8 +90,7 @@ class Administration:
         for board in boards:
             head = await self._ledger.tell_board(board, user_id, what)
             if head is not None:
-                await self._repair.catch_up(board, head)
-                self._acknowledge(board, head)
+                await self._rank(board, head)
 
     async def _wait_for_earlier(self) -> None:
         """Return when every transaction that has begun by now has ended."""
@@ -116,8 +115,7 @@ class Administration:
             pseudonym = f"erased-{secrets.token_hex(PSEUDONYM_BYTES)}"
             head = await self._ledger.erase_user(board, user_id, pseudonym)
             if head is not None:
-                await self._repair.catch_up(board, head, erased=user_id)
-                self._acknowledge(board, head)
+                await self._rank(board, head, erased=user_id)
 
     # -- events
 
@@ -129,7 +127,10 @@ class Administration:
         """
         revocation = await self._ledger.revoke_event(board, seq, reason)
         event = revocation.event
-        head = Head(revocation.epoch, event.seq, format_time(event.at))
-        await self._repair.catch_up(board, head)
-        self._acknowledge(board, head)
+        await self._rank(board, Head(revocation.epoch, event.seq, format_time(event.at)))
         return revocation
+
+    async def _rank(self, board: str, head: Head, erased: str | None = None) -> None:
+        """Have an event ranked that is in the ledger, if it can be, and let everybody know of it."""
+        await self._repair.catch_up(board, head, erased)
+        self._acknowledge(board, head)

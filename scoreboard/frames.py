@@ -225,12 +225,17 @@ def encode_step(epoch: str, told: Sequence[Told], *, after: int, through: int) -
     return b"".join(frames)
 
 
+def render_entry(rank: int | None, user_id: str, score: int | None, name: str | None) -> dict[str, object]:
+    """A user in a ranking, as frames and answers show one."""
+    return {"rank": rank, "userId": user_id, "displayName": name, "score": score}
+
+
 def encode_leaderboard(
     board: str, top: Top, total: int, position: Position, ties: Ties = "shared", period: Period | None = None
 ) -> bytes:
     """A ``leaderboard`` frame: the snapshot at a position, of ``all`` or of a period."""
     entries = [
-        {"rank": entry.rank, "userId": entry.user_id, "displayName": entry.name, "score": entry.score}
+        render_entry(entry.rank, entry.user_id, entry.score, entry.name)
         for entry in rank_entries(top, ties, offset=0, first_rank=1)
     ]
     shown = {"window": period.window, "period": period.first_day} if period is not None else {}

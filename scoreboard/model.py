@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -21,6 +21,8 @@ USERS_ASKED_MAX = 100
 ID_CHARS_MAX = 64
 NAME_CHARS_MAX = 100
 """Of a display name."""
+TITLE_CHARS_MAX = 200
+"""Of a board's title."""
 REASON_CHARS_MAX = 500
 IDEMPOTENCY_KEY_CHARS_MAX = 255
 TOP_SIZE = 10
@@ -28,6 +30,8 @@ TOP_SIZE = 10
 PAGE_SIZE_MAX = 100
 HISTORY_SIZE_MAX = 500
 ACTIONS_PER_BOARD_MAX = 1_000
+COOLDOWN_MAX_S = 31_536_000
+DAILY_CAP_MAX = 1_000_000
 BOARDS_LISTED_MAX = 1_000
 PERIODS_LISTED_MAX = 100
 GROUPS_PER_BOARD_MAX = 1_000
@@ -39,6 +43,7 @@ WINDOWS = ("all", "day", "week", "month")
 """The views of a board, in their order. Of all but the first there is one ranking for each period."""
 ALL = "all"
 
+Points = Annotated[int, msgspec.Meta(ge=-SCORE_MAX, le=SCORE_MAX)]
 Ties = Literal["shared", "dense", "first"]
 Operator = Literal["sum", "best", "last"]
 Kind = Literal["score", "hide", "unhide", "name", "erase", "settings", "revoke", "opening"]

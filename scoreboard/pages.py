@@ -18,6 +18,7 @@ import orjson
 from scoreboard.board_log import BoardLog
 from scoreboard.errors import Invalid, NotFound, Overloaded
 from scoreboard.feed import Feed
+from scoreboard.frames import render_entry
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
 from scoreboard.model import (
@@ -298,11 +299,6 @@ def render_page(board: str, page: Page) -> dict[str, Any]:
     """A page as answers show it."""
     entries = [render_entry(entry.rank, entry.user_id, entry.score, entry.name) for entry in page.entries]
     return render_board(board, page.period, page.position, page.total, entries)
-
-
-def render_entry(rank: int | None, user_id: str, score: int | None, name: str | None) -> dict[str, Any]:
-    """A user in a ranking."""
-    return {"rank": rank, "userId": user_id, "displayName": name, "score": score}
 
 
 def render_window(period: Period | None) -> dict[str, str]:

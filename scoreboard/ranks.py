@@ -25,7 +25,6 @@ from scoreboard.contracts import load_scripts
 from scoreboard.errors import RanksUnavailable
 from scoreboard.model import (
     ALL,
-    WINDOWS,
     Cursor,
     Event,
     Head,
@@ -222,7 +221,7 @@ class Ranks:
         """
         after_score, after_member = "", ""
         if after is not None:
-            prefix = f"{after.reached:0{DIGITS}d}" if after.reached else ""
+            prefix = _digits(after.reached) if after.reached else ""
             after_score, after_member = str(-after.score), prefix + after.user_id
         asked = limit if around else limit + 1  # one more tells whether there are more
         arguments = [str(asked), str(offset), after_score, after_member, around or ""]
@@ -304,8 +303,8 @@ class Ranks:
 
     async def check_rates(self, users: Sequence[str], *, interval_us: int, burst: int) -> list[tuple[bool, int, int]]:
         """Admit or refuse one request of each user: admitted, requests left, microseconds to wait."""
-        keys = [f"sb:{{limits}}:{user}" for user in users]
-        flat = await self._run("check_rates", keys, [str(interval_us), str(burst)])
+        names = [f"sb:{{limits}}:{user}" for user in users]
+        flat = await self._run("check_rates", names, [str(interval_us), str(burst)])
         return [(bool(flat[i]), flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
 
     # -- what a rebuild needs besides its script
@@ -318,7 +317,7 @@ class Ranks:
         members: list[str | int] = []
         beside: list[str | int] = []
         for entry in entries:
-            prefix = f"{entry.reached:0{DIGITS}d}" if new.ties == "first" else ""
+            prefix = _digits(entry.reached) if new.ties == "first" else ""
             members += (-entry.score, prefix + entry.user_id)
             if new.ties == "first":
                 beside += (entry.user_id, prefix)
@@ -370,15 +369,14 @@ class Ranks:
         """Let others rebuild the board."""
         await self._call("UNLINK", f"sb:{{{board}}}:rebuilding")
 
-    async def read_layout(self, board: str) -> tuple[Ties, dict[str, str]]:
-        """How a board's ties are ranked, and the first day of each window's current period, also where it is cold."""
-        ties, *days = await self._call("HMGET", keys.head(keys.live(board))[0], "ties", *WINDOWS[1:])
-        found = {window: day.decode() for window, day in zip(WINDOWS[1:], days, strict=True) if day is not None}
-        return cast(Ties, (ties or b"shared").decode()), found
+    async def _read_ties(self, board: str) -> Ties:
+        """How a board's ties are ranked, also where it is cold."""
+        ties = await self._call("HGET", keys.head(keys.live(board))[0], "ties")
+        return cast(Ties, (ties or b"shared").decode())
 
     async def read_slices(self, board: str, window: str = ALL, first_day: str = "") -> AsyncIterator[list[Scored]]:
         """Every user's score in the board's order, in slices: who moves meanwhile may be missed or come twice."""
-        ties, _ = await self.read_layout(board)
+        ties = await self._read_ties(board)
         key, start = keys.ranking(keys.live(board), window, first_day)[0], 0
         while True:
             flat = await self._call("ZRANGE", key, start, start + SLICE_ENTRIES - 1, "WITHSCORES")
@@ -391,7 +389,7 @@ class Ranks:
     async def read_scores(self, board: str, users: Sequence[str]) -> dict[str, int]:
         """The scores of those users who have one, also where the ranking lost entries and nobody else reads it."""
         key, ties_key = keys.ranking(keys.live(board), ALL)
-        ties, _ = await self.read_layout(board)
+        ties = await self._read_ties(board)
         members = list(users)
         if ties == "first":
             reached = await self._call("HMGET", ties_key, *users)
@@ -405,14 +403,14 @@ class Ranks:
         """Publish a message on a channel."""
         await self._call("PUBLISH", name, message)
 
-    async def _run(self, name: str, keys: Sequence[str], arguments: Sequence[str | bytes]) -> Any:
+    async def _run(self, name: str, names: Sequence[str], arguments: Sequence[str | bytes]) -> Any:
         script = self._scripts[name]
-        assert script.keys is None or script.keys == len(keys), f"{name}.lua takes {script.keys} keys"
+        assert script.keys is None or script.keys == len(names), f"{name}.lua takes {script.keys} keys"
         what = f"{name}.lua"
         try:
-            return await self._send(what, self._pipeline.ask("EVALSHA", script.sha, len(keys), *keys, *arguments))
+            return await self._send(what, self._pipeline.ask("EVALSHA", script.sha, len(names), *names, *arguments))
         except _NoScript:
-            return await self._send(what, self._pipeline.ask("EVAL", script.text, len(keys), *keys, *arguments))
+            return await self._send(what, self._pipeline.ask("EVAL", script.text, len(names), *names, *arguments))
 
     async def _call(self, *command: Any) -> Any:
         return await self._send(command[0], self._client.execute_command(*command))
@@ -451,7 +449,12 @@ def _encode_score(event: Event, window: str) -> str:
     if score is None:
         return ""
     reached = event.reached.get(window)
-    return f"{-score}@{reached:0{DIGITS}d}" if reached else str(-score)
+    return f"{-score}@{_digits(reached)}" if reached else str(-score)
+
+
+def _digits(reached: int) -> str:
+    """The seq at which a score was reached, as members of a ranking begin with it."""
+    return f"{reached:0{DIGITS}d}"
 
 
 def _pack_natively(connection: type) -> type:

@@ -24,7 +24,7 @@ from scoreboard import keys
 from scoreboard.errors import NotFound, RanksUnavailable, Unavailable
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
-from scoreboard.model import Event, Head, format_time
+from scoreboard.model import SCORE_MAX, Event, Head, format_time
 from scoreboard.ranks import REBUILD_CLAIM_S, NewRanking, Ranks
 from scoreboard.tasks import end_tasks, read_ahead
 
@@ -308,7 +308,7 @@ class Repair:
 
     async def _erase(self, board: str, head: Head, erased: str) -> None:
         await self.replay(board, head.epoch, through=head.seq - 1)
-        events = await self._ledger.read_events(board, after=head.seq - 2 if head.seq > 1 else 0, limit=2)
+        events = await self._ledger.read_events(board, after=max(head.seq - 2, 0), limit=2)
         events = [
             msgspec.structs.replace(event, user_id=erased) if event.seq == head.seq else event for event in events
         ]
@@ -335,7 +335,10 @@ class Repair:
         return after >= through
 
     async def _read_events(self, board: str, *, after: int, through: int) -> AsyncIterator[list[Event]]:
-        """The events in (after, through]. Each part begins with the one before, at which the ranking stands then."""
+        """The events in (after, through], or as far as there are any.
+
+        Each part begins with the one before, at which the ranking stands then.
+        """
         while after < through:
             events = await self._ledger.read_events(board, after=max(after - 1, 0), limit=REPLAY_EVENTS)
             events = [event for event in events if event.seq <= through]
@@ -390,17 +393,15 @@ class Repair:
 
         :raises RanksUnavailable: if that can't be told by events, so that it has to be made once more.
         """
-        after = new.head.seq
-        while events := await self._ledger.read_events(board, after=max(after - 1, 0), limit=REPLAY_EVENTS):
-            if events[-1].seq <= after:
-                return
+        async for events in self._read_events(board, after=new.head.seq, through=SCORE_MAX):
             applied = await self._ranks.apply_events(board, new.head.epoch, events, previous_at="", prefix=new.prefix)
             if applied.status != "applied":
                 raise RanksUnavailable(f"the new ranking of {board!r} can't be brought up: {applied.status}")
-            after = events[-1].seq
-            new.head = Head(new.head.epoch, after, format_time(events[-1].at))
+            last = events[-1]
+            new.head = Head(new.head.epoch, last.seq, format_time(last.at))
             # It may have gone on to later periods, never to earlier ones.
-            latest = {period.window: period for period in (*events[-1].periods, *new.periods)}
-            for period in events[-1].periods:
-                latest[period.window] = max(period, latest[period.window], key=lambda each: each.first_day)
-            new.periods = tuple(latest[period.window] for period in new.periods)
+            reached = {period.window: period for period in last.periods}
+            new.periods = tuple(
+                max(period, reached.get(period.window, period), key=lambda each: each.first_day)
+                for period in new.periods
+            )

@@ -23,12 +23,16 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from scoreboard.errors import StartupError
 from scoreboard.model import (
     ALL,
+    COOLDOWN_MAX_S,
+    DAILY_CAP_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
     NAME_CHARS_MAX,
     SCORE_MAX,
+    TITLE_CHARS_MAX,
     WINDOWS,
     Kind,
     Operator,
+    Points,
     Ties,
     validate_key,
     validate_name,
@@ -43,11 +47,7 @@ LINE_BYTES_MAX = 65_536
 """No line that an export writes is half as long."""
 SHOWN_CHARS = 200
 """Of a bad line in a message."""
-TITLE_CHARS_MAX = 200
-CAP_MAX = 1_000_000
-COOLDOWN_MAX_S = 31_536_000
 
-Points = Annotated[int, Meta(ge=-SCORE_MAX, le=SCORE_MAX)]
 Seq = Annotated[int, Meta(ge=1, le=SCORE_MAX)]
 Time = Annotated[datetime, Meta(tz=True)]
 
@@ -80,7 +80,7 @@ class ActionLine(_Line, frozen=True, tag="action"):
     points_min: Points | None = None
     points_max: Points | None = None
     cooldown_seconds: Annotated[int, Meta(ge=0, le=COOLDOWN_MAX_S)] = 0
-    daily_cap: Annotated[int, Meta(ge=1, le=CAP_MAX)] | None = None
+    daily_cap: Annotated[int, Meta(ge=1, le=DAILY_CAP_MAX)] | None = None
     enabled: bool = True
 
 

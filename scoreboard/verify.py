@@ -127,18 +127,13 @@ async def _verify_windows(ledger: Ledger, board: str, row: dict[str, Any]) -> li
     for period in await ledger.verify_periods(board, limit=DIFFERENCES_MAX):
         detail = f"{period['time_window']} {period['period']}: {period['players']}, totals have {period['shown']}"
         found.append(Difference(board, "players of a period miscounted", detail))
-    parts = 1 + row["users"] // USERS_AT_ONCE
-    for part in range(parts):
-        limit = DIFFERENCES_MAX - len(found)
-        for user in await ledger.verify_windows(board, part=part, parts=parts, limit=limit):
-            detail = (
-                f"user {user['user_id']!r} in the {user['time_window']} of {user['period']}: events come to "
-                f"{user['ledger_score']} over {user['ledger_events']}; total {user['total_score']} over "
-                f"{user['total_submissions']}"
-            )
-            found.append(Difference(board, "total of a period is not the ledger's", detail))
-        if len(found) >= DIFFERENCES_MAX:
-            break
+    async for user in _compare_parts(ledger.verify_windows, board, row, DIFFERENCES_MAX - len(found), _ignore):
+        detail = (
+            f"user {user['user_id']!r} in the {user['time_window']} of {user['period']}: events come to "
+            f"{user['ledger_score']} over {user['ledger_events']}; total {user['total_score']} over "
+            f"{user['total_submissions']}"
+        )
+        found.append(Difference(board, "total of a period is not the ledger's", detail))
     return found
 
 
@@ -159,20 +154,33 @@ async def _verify_totals(
     ledger: Ledger, board: str, row: dict[str, Any], advance: Callable[[int], None]
 ) -> list[Difference]:
     found: list[Difference] = []
+    async for user in _compare_parts(ledger.verify_totals, board, row, DIFFERENCES_MAX, advance):
+        detail = (
+            f"user {user['user_id']!r}: events sum to {user['ledger_sum']} over {user['ledger_events']}, that "
+            f"which reached it says {user['reached_score']}; total {user['total_score']} over "
+            f"{user['total_submissions']}"
+        )
+        found.append(Difference(board, "total is not the ledger's sum", detail))
+    return found
+
+
+async def _compare_parts(
+    compare: Callable[..., Awaitable[list[dict[str, Any]]]],
+    board: str,
+    row: dict[str, Any],
+    limit: int,
+    advance: Callable[[int], None],
+) -> AsyncIterator[dict[str, Any]]:
+    """What a statement that compares the totals of a part of the users finds in all parts, up to a limit."""
     parts = 1 + row["users"] // USERS_AT_ONCE
     for part in range(parts):
-        limit = DIFFERENCES_MAX - len(found)
-        for user in await ledger.verify_totals(board, part=part, parts=parts, limit=limit):
-            detail = (
-                f"user {user['user_id']!r}: events sum to {user['ledger_sum']} over {user['ledger_events']}, that "
-                f"which reached it says {user['reached_score']}; total {user['total_score']} over "
-                f"{user['total_submissions']}"
-            )
-            found.append(Difference(board, "total is not the ledger's sum", detail))
+        if limit <= 0:
+            return
+        differing = await compare(board, part=part, parts=parts, limit=limit)
+        for user in differing:
+            yield user
+        limit -= len(differing)
         advance(-(-row["last_seq"] // parts))
-        if len(found) >= DIFFERENCES_MAX:
-            break
-    return found
 
 
 async def _verify_ranks(ledger: Ledger, ranks: Ranks, board: str, advance: Callable[[int], None]) -> list[Difference]:

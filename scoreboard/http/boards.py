@@ -11,13 +11,14 @@ from sanic.response import HTTPResponse
 from scoreboard.errors import Invalid, NotFound
 from scoreboard.http.bodies import Bounds, action_decoder, board_decoder, revoke_decoder
 from scoreboard.http.parse import (
+    check_is_admin,
     check_may_read,
     check_name,
     decode_body,
-    decode_segment,
+    decode_name,
+    parse_after,
     parse_day,
     parse_integer,
-    parse_text,
     parse_window,
 )
 from scoreboard.http.render import Answer, json_response
@@ -41,8 +42,7 @@ async def list_boards(services: Services, request: Request) -> HTTPResponse:
     """Boards in the order of their ids; ``next`` is the ``after=`` of the next page."""
     check_may_read(services, request)
     limit = parse_integer(request, "limit", 100, low=1, high=BOARDS_LISTED_MAX)
-    after = parse_text(request, "after")
-    after = check_name("after", after) if after else ""
+    after = parse_after(request, check_name)
     boards = await services.ledger.list_boards(after=after, limit=limit + 1)
     page = boards[:limit]
     following = page[-1].board_id if len(boards) > limit else None
@@ -52,13 +52,13 @@ async def list_boards(services: Services, request: Request) -> HTTPResponse:
 async def read_board(services: Services, request: Request, board: str) -> HTTPResponse:
     """One board's settings and position."""
     check_may_read(services, request)
-    return json_response(render_board(await services.ledger.read_board(_name("board", board))))
+    return json_response(render_board(await services.ledger.read_board(decode_name("board", board))))
 
 
 async def put_board(services: Services, request: Request, board: str) -> HTTPResponse:
     """Create or change a board."""
-    services.authenticator.verify(request.headers.get("authorization")).must_be_admin()
-    board_id = _name("board", board)
+    check_is_admin(services, request)
+    board_id = decode_name("board", board)
     body = decode_body(request, board_decoder)
     if body.timezone not in timezones():
         raise Invalid("timezone", f"{body.timezone!r} is not a name of the IANA time zone database")
@@ -77,7 +77,7 @@ async def put_board(services: Services, request: Request, board: str) -> HTTPRes
 async def list_periods(services: Services, request: Request, board: str) -> HTTPResponse:
     """The periods of a window in which something happened, newest first; ``next`` is the next page's ``before=``."""
     check_may_read(services, request)
-    board_id = _name("board", board)
+    board_id = decode_name("board", board)
     window = parse_window(request)
     if window == ALL:
         raise Invalid("window", "is to be day, week or month: 'all' has no periods")
@@ -108,8 +108,8 @@ async def list_periods(services: Services, request: Request, board: str) -> HTTP
 
 async def revoke_event(services: Services, request: Request, board: str, seq: str) -> HTTPResponse:
     """Make a submission undone by another event."""
-    services.authenticator.verify(request.headers.get("authorization")).must_be_admin()
-    board_id = _name("board", board)
+    check_is_admin(services, request)
+    board_id = decode_name("board", board)
     if not re.fullmatch(r"[0-9]{1,16}", seq) or not 1 <= int(seq) <= SCORE_MAX:
         raise Invalid("seq", f"{seq[:80]!r} is not the number of an event")
     body = decode_body(request, revoke_decoder)
@@ -138,7 +138,7 @@ async def revoke_event(services: Services, request: Request, board: str, seq: st
 async def list_actions(services: Services, request: Request, board: str) -> HTTPResponse:
     """A board's actions, disabled ones too."""
     check_may_read(services, request)
-    board_id = _name("board", board)
+    board_id = decode_name("board", board)
     await services.ledger.read_board(board_id)
     actions = await services.ledger.list_actions(board_id, limit=ACTIONS_PER_BOARD_MAX)
     return json_response({"board": board_id, "actions": [render_action(action) for action in actions]})
@@ -146,8 +146,8 @@ async def list_actions(services: Services, request: Request, board: str) -> HTTP
 
 async def put_action(services: Services, request: Request, board: str, action: str) -> HTTPResponse:
     """Create or change an action."""
-    services.authenticator.verify(request.headers.get("authorization")).must_be_admin()
-    board_id, action_id = _name("board", board), _name("action", action)
+    check_is_admin(services, request)
+    board_id, action_id = decode_name("board", board), decode_name("action", action)
     body = decode_body(request, action_decoder)
     await services.ledger.read_board(board_id)
     fixed, low, high = _points(body.points)
@@ -163,8 +163,8 @@ async def put_action(services: Services, request: Request, board: str, action: s
 
 async def disable_action(services: Services, request: Request, board: str, action: str) -> HTTPResponse:
     """Disable an action; what was recorded with it stays."""
-    services.authenticator.verify(request.headers.get("authorization")).must_be_admin()
-    board_id, action_id = _name("board", board), _name("action", action)
+    check_is_admin(services, request)
+    board_id, action_id = decode_name("board", board), decode_name("action", action)
     if await services.ledger.disable_action(board_id, action_id) is None:
         raise NotFound(f"there is no action {action_id!r} on a board {board_id!r}")
     return Answer(None, 204)
@@ -212,7 +212,3 @@ def render_action(action: Action) -> dict[str, object]:
 def timezones() -> frozenset[str]:
     """The names of the IANA time zone database, read once."""
     return frozenset(available_timezones())
-
-
-def _name(field: str, segment: str) -> str:
-    return check_name(field, decode_segment(field, segment))

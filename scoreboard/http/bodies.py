@@ -6,14 +6,18 @@ import msgspec
 from msgspec import Meta
 
 from scoreboard.model import (
+    COOLDOWN_MAX_S,
+    DAILY_CAP_MAX,
     ID_CHARS_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
     MEMBERS_MAX,
     NAME_CHARS_MAX,
     REASON_CHARS_MAX,
     SCORE_MAX,
+    TITLE_CHARS_MAX,
     WINDOWS,
     Operator,
+    Points,
     Ties,
 )
 
@@ -29,7 +33,6 @@ _KEY: Schema = {"minLength": 1, "maxLength": IDEMPOTENCY_KEY_CHARS_MAX, "pattern
 _WINDOWS: Schema = {"uniqueItems": True, "contains": {"const": "all"}}
 _POINTS: Schema = {"minimum": -SCORE_MAX, "maximum": SCORE_MAX}
 UserId = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
-Points = Annotated[int, Meta(ge=-SCORE_MAX, le=SCORE_MAX)]
 
 
 class SubmissionBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
@@ -64,7 +67,7 @@ class BatchBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 class BoardBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """A board's settings."""
 
-    title: Annotated[str, Meta(max_length=200)] = ""
+    title: Annotated[str, Meta(max_length=TITLE_CHARS_MAX)] = ""
     windows: Annotated[
         tuple[Literal["all", "day", "week", "month"], ...],
         Meta(min_length=1, max_length=len(WINDOWS), extra_json_schema=_WINDOWS),
@@ -86,8 +89,8 @@ class ActionBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """What an action is worth, and how often one user may do it."""
 
     points: Points | Bounds
-    cooldown_seconds: Annotated[int, Meta(ge=0, le=31_536_000)] = 0
-    daily_cap: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    cooldown_seconds: Annotated[int, Meta(ge=0, le=COOLDOWN_MAX_S)] = 0
+    daily_cap: Annotated[int, Meta(ge=1, le=DAILY_CAP_MAX)] | None = None
     enabled: bool = True
 
 

@@ -6,13 +6,14 @@ from sanic.response import HTTPResponse
 from scoreboard.errors import Invalid
 from scoreboard.http.bodies import group_decoder
 from scoreboard.http.parse import (
+    check_is_admin,
     check_may_read,
     check_name,
     check_user_id,
     decode_body,
-    decode_segment,
+    decode_name,
+    parse_after,
     parse_integer,
-    parse_text,
 )
 from scoreboard.http.protocol import read_body
 from scoreboard.http.render import Answer, json_response
@@ -26,10 +27,9 @@ GROUP_BYTES_MAX = 8 * 1024 * 1024
 async def list_groups(services: Services, request: Request, board: str) -> HTTPResponse:
     """A board's groups in the order of their ids; ``next`` is the ``after=`` of the next page."""
     check_may_read(services, request)
-    board_id = _name("board", board)
+    board_id = decode_name("board", board)
     limit = parse_integer(request, "limit", 100, low=1, high=GROUPS_PER_BOARD_MAX)
-    after = parse_text(request, "after")
-    after = check_name("after", after) if after else ""
+    after = parse_after(request, check_name)
     groups = await services.ledger.list_groups(board_id, after=after, limit=limit + 1)
     if not groups:
         await services.ledger.read_board(board_id)  # a board that does not exist is not one without groups
@@ -46,10 +46,9 @@ async def list_groups(services: Services, request: Request, board: str) -> HTTPR
 async def read_group(services: Services, request: Request, board: str, group: str) -> HTTPResponse:
     """A group's members in the order of their ids; ``next`` is the ``after=`` of the next page."""
     check_may_read(services, request)
-    board_id, group_id = _name("board", board), _name("group", group)
+    board_id, group_id = decode_name("board", board), decode_name("group", group)
     limit = parse_integer(request, "limit", 100, low=1, high=MEMBERS_LISTED_MAX)
-    after = parse_text(request, "after")
-    after = check_user_id("after", after) if after else ""
+    after = parse_after(request, check_user_id)
     found, members = await services.ledger.list_members(board_id, group_id, after=after, limit=limit + 1)
     page = members[:limit]
     return json_response(
@@ -65,8 +64,8 @@ async def read_group(services: Services, request: Request, board: str, group: st
 
 async def put_group(services: Services, request: Request, board: str, group: str) -> HTTPResponse:
     """Make a group have these members and no others."""
-    services.authenticator.verify(request.headers.get("authorization")).must_be_admin()
-    board_id, group_id = _name("board", board), _name("group", group)
+    check_is_admin(services, request)
+    board_id, group_id = decode_name("board", board), decode_name("group", group)
     await read_body(request, GROUP_BYTES_MAX)
     members = _check_members(decode_body(request, group_decoder).members)
     created = await services.ledger.put_group(board_id, group_id, members)
@@ -76,8 +75,8 @@ async def put_group(services: Services, request: Request, board: str, group: str
 
 async def delete_group(services: Services, request: Request, board: str, group: str) -> HTTPResponse:
     """Delete a group; its members' scores stay."""
-    services.authenticator.verify(request.headers.get("authorization")).must_be_admin()
-    await services.ledger.delete_group(_name("board", board), _name("group", group))
+    check_is_admin(services, request)
+    await services.ledger.delete_group(decode_name("board", board), decode_name("group", group))
     return Answer(None, 204)
 
 
@@ -90,7 +89,3 @@ def _check_members(members: list[str]) -> list[str]:
         if first != place:
             raise Invalid(f"members[{place}]", f"{member!r} is members[{first}] already")
     return members
-
-
-def _name(field: str, segment: str) -> str:
-    return check_name(field, decode_segment(field, segment))

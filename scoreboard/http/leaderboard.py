@@ -11,8 +11,7 @@ from scoreboard.http.parse import (
     DEFAULT_BOARD,
     check_may_read,
     check_name,
-    check_user_id,
-    decode_segment,
+    decode_user_id,
     parse_as_of,
     parse_board,
     parse_integer,
@@ -88,7 +87,7 @@ def matches(if_none_match: str | None, etag: str) -> bool:
 async def read_around(services: Services, request: Request, user_id: str) -> HTTPResponse:
     """A user and the neighbours."""
     check_may_read(services, request)
-    user = check_user_id("userId", decode_segment("userId", user_id))
+    user = decode_user_id(user_id)
     board, window, first_day = parse_view(request)
     radius = parse_integer(request, "radius", RADIUS, low=0, high=RADIUS_MAX)
     return json_response(await services.pages.read_around(board, user, radius, window, first_day))
@@ -104,7 +103,7 @@ async def read_users(services: Services, request: Request) -> HTTPResponse:
 async def read_stats(services: Services, request: Request, user_id: str) -> HTTPResponse:
     """A user's place on a board."""
     check_may_read(services, request)
-    user = check_user_id("userId", decode_segment("userId", user_id))
+    user = decode_user_id(user_id)
     board, window, first_day = parse_view(request)
     return json_response(await services.pages.read_stats(board, user, window, first_day))
 
@@ -112,7 +111,7 @@ async def read_stats(services: Services, request: Request, user_id: str) -> HTTP
 async def read_history(services: Services, request: Request, user_id: str) -> HTTPResponse:
     """A user's events on a board, newest first."""
     caller = services.authenticator.verify(request.headers.get("authorization"))
-    user = check_user_id("userId", decode_segment("userId", user_id))
+    user = decode_user_id(user_id)
     caller.may_read_history_of(user)
     board = parse_board(request)
     limit = parse_integer(request, "limit", 50, low=1, high=HISTORY_SIZE_MAX)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from functools import cache
 from typing import TypeVar
@@ -227,6 +228,16 @@ def parse_text(request: Request, name: str) -> str | None:
     return _single(request, name)
 
 
+def parse_after(request: Request, check: Callable[[str, str], str]) -> str:
+    """The id in the query after which a list goes on, or an empty text where it begins.
+
+    :param check: for ids of that kind.
+    :raises Invalid: if it can't be one.
+    """
+    after = _single(request, "after")
+    return check("after", after) if after else ""
+
+
 def parse_user_ids(request: Request) -> list[str]:
     """The user ids of the query's ``ids``, with commas between: clients encode those in percents or not, as they like.
 
@@ -282,7 +293,23 @@ def check_key(field: str, value: str) -> str:
     return value
 
 
-def decode_segment(field: str, raw: str) -> str:
+def decode_name(field: str, raw: str) -> str:
+    """The id of a board, action or group from a segment of the path.
+
+    :raises Invalid: if it can't be one.
+    """
+    return check_name(field, _decode_segment(field, raw))
+
+
+def decode_user_id(raw: str) -> str:
+    """A user id from a segment of the path.
+
+    :raises Invalid: if it can't be one.
+    """
+    return check_user_id("userId", _decode_segment("userId", raw))
+
+
+def _decode_segment(field: str, raw: str) -> str:
     """A percent-encoded path segment as text.
 
     :raises Invalid: if it is not UTF-8.
@@ -315,6 +342,11 @@ def parse_idempotency_key(request: Request) -> str | None:
 def _ascii(text: str) -> str:
     """A header's value as it can be shown: bytes that were not UTF-8 came as surrogates."""
     return ascii(text[:80])
+
+
+def check_is_admin(services: Services, request: Request) -> None:
+    """:raises Unauthenticated, Forbidden: if the token is missing or not accepted, or lacks the scope ``admin``."""
+    services.authenticator.verify(request.headers.get("authorization")).must_be_admin()
 
 
 def check_may_read(services: Services, request: Request) -> None:

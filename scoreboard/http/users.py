@@ -5,7 +5,7 @@ from sanic.response import HTTPResponse
 
 from scoreboard.errors import Invalid
 from scoreboard.http.bodies import user_decoder
-from scoreboard.http.parse import check_user_id, decode_body, decode_segment
+from scoreboard.http.parse import check_is_admin, decode_body, decode_user_id
 from scoreboard.http.render import Answer, json_response
 from scoreboard.http.services import Services
 from scoreboard.model import NAME_CHARS_MAX, User, validate_text
@@ -13,8 +13,8 @@ from scoreboard.model import NAME_CHARS_MAX, User, validate_text
 
 async def put_user(services: Services, request: Request, user_id: str) -> HTTPResponse:
     """Give a user a display name, or take it away."""
-    services.authenticator.verify(request.headers.get("authorization")).must_be_admin()
-    user = _user_id(user_id)
+    check_is_admin(services, request)
+    user = decode_user_id(user_id)
     name = decode_body(request, user_decoder).display_name
     wrong = validate_text(name, NAME_CHARS_MAX) if name is not None else None
     if wrong:
@@ -33,14 +33,14 @@ async def unhide_user(services: Services, request: Request, user_id: str) -> HTT
 
 
 async def _set_hidden(services: Services, request: Request, user_id: str, *, hidden: bool) -> HTTPResponse:
-    services.authenticator.verify(request.headers.get("authorization")).must_be_admin()
-    return json_response(render_user(await services.administration.hide_user(_user_id(user_id), hidden=hidden)))
+    check_is_admin(services, request)
+    return json_response(render_user(await services.administration.hide_user(decode_user_id(user_id), hidden=hidden)))
 
 
 async def erase_user(services: Services, request: Request, user_id: str) -> HTTPResponse:
     """Forget a user's id everywhere."""
     caller = services.authenticator.verify(request.headers.get("authorization"))
-    user = _user_id(user_id)
+    user = decode_user_id(user_id)
     caller.may_erase(user)
     await services.administration.erase_user(user)
     return Answer(None, 204)
@@ -49,7 +49,3 @@ async def erase_user(services: Services, request: Request, user_id: str) -> HTTP
 def render_user(user: User) -> dict[str, object]:
     """A user as answers show one."""
     return {"userId": user.user_id, "displayName": user.name, "hidden": user.hidden}
-
-
-def _user_id(segment: str) -> str:
-    return check_user_id("userId", decode_segment("userId", segment))

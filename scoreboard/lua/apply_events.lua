@@ -23,9 +23,7 @@
 --             there is no ranking for anybody
 --   gap       the first event is beyond head + 1: nothing written, ranks empty
 --   diverged  the ranking's last event is not the ledger's event of that seq: nothing written, ranks empty
--- Publishes, when an event was fresh: 
---   {"epoch","first","seq","at","total","events":[object or null, …],"top":[user, negated score, …],"names":[user, name, …],
---    "windows":{window: {"period","ends","total","events":[score or null, rank, previous rank, …],"top":[…]}}}
+-- Publishes, when an event was fresh, all those that were: see shared.lua
 local head_key, names_key = KEYS[1], KEYS[2]
 local channel, epoch, first, previous_at = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local count, windows, periods = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -33,14 +31,13 @@ local FIRST_PERIOD, PERIOD_FIELDS, NAME_FIELDS = 8, 4, 3
 local FIRST_EVENT, FIELDS = FIRST_PERIOD + periods * PERIOD_FIELDS, 3 + 2 * windows
 local FIRST_NAME = FIRST_EVENT + count * FIELDS
 
-local head = redis.call('HMGET', head_key, 'epoch', 'seq', 'at', 'size', 'ties', 'names')
-local ties, head_seq = head[5], tonumber(head[2])
-if head[1] ~= epoch or not is_whole(ties, KEYS[3], KEYS[4], head[4])
-    or tonumber(head[6]) ~= redis.call('HLEN', names_key) then
-    return {'cold', head[2] or '0', {}}
+local head, is_intact = head_of(head_key, names_key, KEYS[3], KEYS[4])
+local ties, head_seq = head.ties, tonumber(head.seq)
+if head.epoch ~= epoch or not is_intact then
+    return {'cold', head.seq or '0', {}}
 end
 if first > head_seq + 1 then
-    return {'gap', head[2], {}}
+    return {'gap', head.seq, {}}
 end
 
 local last_seq = first + count - 1
@@ -48,21 +45,21 @@ local function at_of(seq)
     return string.match(ARGV[FIRST_EVENT + (seq - first) * FIELDS + 1], '"at":"([^"]+)"')
 end
 -- Where the events meet the head, both must be the same history. Beyond it there is nothing to compare.
-if first == head_seq + 1 and previous_at ~= head[3]
-    or first <= head_seq and head_seq <= last_seq and at_of(head_seq) ~= head[3] then
-    return {'diverged', head[2], {}}
+if first == head_seq + 1 and previous_at ~= head.at
+    or first <= head_seq and head_seq <= last_seq and at_of(head_seq) ~= head.at then
+    return {'diverged', head.seq, {}}
 end
 if last_seq <= head_seq then
     local ranks = {}
     for i = 1, 2 * count do
         ranks[i] = 0
     end
-    return {'applied', head[2], ranks}
+    return {'applied', head.seq, ranks}
 end
 
 local function give_up()
     redis.call('HDEL', head_key, 'size')
-    return {'cold', head[2], {}}
+    return {'cold', head.seq, {}}
 end
 
 for seq = math.max(first, head_seq + 1), last_seq do
@@ -202,23 +199,10 @@ for _, ranking in ipairs(rankings) do
             names[#names + 1] = each
         end
         local skipped = string.rep('null,0,0,', (ranking.first or last_seq + 1) - (last_seq + 1 - #events))
-        shown[window] = '{"period":"' .. ranking.period .. '","ends":' .. ranking.ends .. ',"total":' .. entries
-            .. ',"events":[' .. skipped .. table.concat(ranking.told or {}, ',') .. '],"top":'
-            .. encode_list(window_top) .. '}'
+        local told = skipped .. table.concat(ranking.told or {}, ',')
+        shown[window] = encode_part(ranking.period, ranking.ends, entries, told, window_top)
     end
 end
 redis.call('HSET', head_key, unpack(fields))
-local parts = {}
-for window, part in pairs(shown) do
-    parts[#parts + 1] = '"' .. window .. '":' .. part
-end
-redis.call('PUBLISH', channel, '{"epoch":"' .. epoch
-    .. '","first":' .. string.format('%.0f', last_seq + 1 - #events)
-    .. ',"seq":' .. last
-    .. ',"at":"' .. at_last
-    .. '","total":' .. size
-    .. ',"events":[' .. table.concat(events, ',')
-    .. '],"top":' .. encode_list(top)
-    .. ',"names":' .. encode_list(names)
-    .. ',"windows":{' .. table.concat(parts, ',') .. '}}')
+publish(channel, {epoch = epoch, seq = last, at = at_last}, size, events, top, names, shown)
 return {'applied', last, ranks}

@@ -14,17 +14,16 @@
 --   diverged   the head is at another event of that seq: nothing written
 local epoch, seq, at = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 
-local head = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'at', 'size', 'ties', 'names')
-if head[1] ~= epoch or not is_whole(head[5], KEYS[3], KEYS[4], head[4])
-    or tonumber(head[6]) ~= redis.call('HLEN', KEYS[2]) then
-    return {'cold', head[2] or '0'}
+local head, is_intact = head_of(KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+if head.epoch ~= epoch or not is_intact then
+    return {'cold', head.seq or '0'}
 end
-local head_seq = tonumber(head[2])
+local head_seq = tonumber(head.seq)
 if head_seq < seq then
-    return {'behind', head[2]}
+    return {'behind', head.seq}
 end
-if head_seq == seq and head[3] ~= at then
-    return {'diverged', head[2]}
+if head_seq == seq and head.at ~= at then
+    return {'diverged', head.seq}
 end
 redis.call('HSET', KEYS[1], 'verified_at', redis.call('TIME')[1])
-return {'confirmed', head[2]}
+return {'confirmed', head.seq}

@@ -7,8 +7,8 @@
 -- Returns {status, epoch, seq, at}:
 --   ok    as asked
 --   cold  no head, or the ranking lost entries (evicted, deleted): '', '0', ''
-local head = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'at', 'size', 'ties', 'names')
-if not is_whole(head[5], KEYS[3], KEYS[4], head[4]) or tonumber(head[6]) ~= redis.call('HLEN', KEYS[2]) then
+local head, is_intact = head_of(KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+if not is_intact then
     return {'cold', '', '0', ''}
 end
-return {'ok', head[1], head[2], head[3]}
+return {'ok', head.epoch, head.seq, head.at}

@@ -69,6 +69,5 @@ local first_rank = 0
 if #entries > 0 then
     first_rank = rank_of(state.ties, key, ties_key, entries[1], entries[2])
 end
-local members = {unpack(entries)}
-local _, names = with_names(state.ties, names_key, entries)
-return answer(state, 'ok', offset, first_rank, members, names)
+local _, names = with_names(state.ties, names_key, {unpack(entries)})
+return answer(state, 'ok', offset, first_rank, entries, names)

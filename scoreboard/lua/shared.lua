@@ -37,6 +37,13 @@ local function is_whole(ties, key, ties_key, size)
         and (ties == 'shared' or size == '0' or redis.call('EXISTS', ties_key) == 1)
 end
 
+-- Where a board's ranking stands; and whether the ranking of all and the display names are there as the head has them.
+local function head_of(head_key, names_key, key, ties_key)
+    local head = redis.call('HMGET', head_key, 'epoch', 'seq', 'at', 'ties', 'size', 'names')
+    local is_intact = is_whole(head[4], key, ties_key, head[5]) and tonumber(head[6]) == redis.call('HLEN', names_key)
+    return {epoch = head[1], seq = head[2], at = head[3], ties = head[4], size = head[5]}, is_intact
+end
+
 -- Entries with members turned into user ids; and the display names of those users, user and name in turn.
 local function with_names(ties, names_key, entries)
     local names, users = {}, {}
@@ -58,6 +65,32 @@ end
 -- A list as JSON: an empty table would be an object.
 local function encode_list(list)
     return #list > 0 and cjson.encode(list) or '[]'
+end
+
+-- What a message says of a window. :param events: JSON, with commas between.
+local function encode_part(period, ends, total, events, top)
+    return '{"period":"' .. period .. '","ends":' .. ends .. ',"total":' .. total .. ',"events":[' .. events
+        .. '],"top":' .. encode_list(top) .. '}'
+end
+
+-- Tells a board's subscribers where the ranking stands now, and the events by which it came there:
+--   {"epoch","first","seq","at","total","events":[object or null, …],"top":[user, negated score, …],"names":[user, name, …],
+--    "windows":{window: {"period","ends","total","events":[score or null, rank, previous rank, …],"top":[…]}}}
+-- Of events there is a list of JSON; of windows, JSON by their names.
+local function publish(channel, head, total, events, top, names, windows)
+    local parts = {}
+    for window, part in pairs(windows) do
+        parts[#parts + 1] = '"' .. window .. '":' .. part
+    end
+    redis.call('PUBLISH', channel, '{"epoch":"' .. head.epoch
+        .. '","first":' .. string.format('%.0f', tonumber(head.seq) + 1 - #events)
+        .. ',"seq":' .. head.seq
+        .. ',"at":"' .. head.at
+        .. '","total":' .. total
+        .. ',"events":[' .. table.concat(events, ',')
+        .. '],"top":' .. encode_list(top)
+        .. ',"names":' .. encode_list(names)
+        .. ',"windows":{' .. table.concat(parts, ',') .. '}}')
 end
 
 -- Looks at a ranking that somebody wants to read: the head, the entries, and what is in the way, if anything:

@@ -16,26 +16,21 @@
 --   swapped  the rebuilt ranking is in place
 --   kept     the present ranking is whole, has the epoch and is further: nothing changed, catch up and try again
 --   partial  the rebuilt ranking lost entries (evicted, expired): it is dropped
--- Publishes, when swapped: 
---   {"epoch","first":seq+1,"seq","at","total","events":[],"top":[user, negated score, …],"names":[user, name, …],"windows":{}}
+-- Publishes, when swapped, where it stands, without events or windows: see shared.lua
 local channel, periods = ARGV[1], tonumber(ARGV[2])
 local FIRST_PERIOD, PERIOD_FIELDS, FIRST_KEY, PERIOD_KEYS = 3, 2, 9, 4
-local FIELDS = {'epoch', 'seq', 'at', 'size', 'ties', 'names'}
 
-local rebuilt = redis.call('HMGET', KEYS[5], unpack(FIELDS))
-local head = redis.call('HMGET', KEYS[1], unpack(FIELDS))
-local epoch, seq, at, size, ties = rebuilt[1], rebuilt[2], rebuilt[3], rebuilt[4], rebuilt[5]
-if head[1] and head[1] == epoch and is_whole(head[5], KEYS[3], KEYS[4], head[4])
-    and tonumber(head[6]) == redis.call('HLEN', KEYS[2]) and tonumber(head[2]) > tonumber(seq) then
-    return {'kept', head[2]}
+local rebuilt, is_rebuilt = head_of(KEYS[5], KEYS[6], KEYS[7], KEYS[8])
+local head, is_intact = head_of(KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+if is_intact and head.epoch == rebuilt.epoch and tonumber(head.seq) > tonumber(rebuilt.seq) then
+    return {'kept', head.seq}
 end
 
-local is_partial = not is_whole(ties, KEYS[7], KEYS[8], size)
-    or tonumber(rebuilt[6]) ~= redis.call('HLEN', KEYS[6])
+local is_partial = not is_rebuilt
 for i = 0, periods - 1 do
     local entries = redis.call('HGET', KEYS[5], ARGV[FIRST_PERIOD + i * PERIOD_FIELDS] .. ':size')
     local key = FIRST_KEY + i * PERIOD_KEYS
-    is_partial = is_partial or not is_whole(ties, KEYS[key + 2], KEYS[key + 3], entries)
+    is_partial = is_partial or not is_whole(rebuilt.ties, KEYS[key + 2], KEYS[key + 3], entries)
 end
 if is_partial then
     redis.call('UNLINK', KEYS[5], KEYS[6], KEYS[7], KEYS[8])
@@ -43,7 +38,7 @@ if is_partial then
         local key = FIRST_KEY + i * PERIOD_KEYS
         redis.call('UNLINK', KEYS[key + 2], KEYS[key + 3])
     end
-    return {'partial', head[2] or '0'}
+    return {'partial', head.seq or '0'}
 end
 
 -- What was there is freed in the background: overwriting a million entries would hold up everybody for as long.
@@ -65,12 +60,6 @@ for i = 0, periods - 1 do
     end
 end
 redis.call('HSET', KEYS[1], 'verified_at', redis.call('TIME')[1])
-local top, names = with_names(ties, KEYS[2], redis.call('ZRANGE', KEYS[3], 0, TOP - 1, 'WITHSCORES'))
-redis.call('PUBLISH', channel, '{"epoch":"' .. epoch
-    .. '","first":' .. string.format('%.0f', tonumber(seq) + 1)
-    .. ',"seq":' .. seq
-    .. ',"at":"' .. at
-    .. '","total":' .. size
-    .. ',"events":[],"top":' .. encode_list(top)
-    .. ',"names":' .. encode_list(names) .. ',"windows":{}}')
-return {'swapped', seq}
+local top, names = with_names(rebuilt.ties, KEYS[2], redis.call('ZRANGE', KEYS[3], 0, TOP - 1, 'WITHSCORES'))
+publish(channel, rebuilt, rebuilt.size, {}, top, names, {})
+return {'swapped', rebuilt.seq}

@@ -8,9 +8,7 @@
 -- Returns {status, head seq}:
 --   turned  every window is in its period now, or in a later one
 --   cold    no head, or one of another epoch: nothing written
--- Publishes, when a window had an earlier one: 
---   {"epoch","first":seq+1,"seq","at","total":0,"events":[],"top":[],"names":[],
---    "windows":{window: {"period","ends","total":0,"events":[],"top":[]}}}
+-- Publishes, when a window had an earlier one, these windows, without events and nothing of all: see shared.lua
 local head_key, channel, epoch = KEYS[1], ARGV[1], ARGV[2]
 local FIRST_PERIOD, PERIOD_FIELDS = 3, 3
 
@@ -18,7 +16,7 @@ local head = redis.call('HMGET', head_key, 'epoch', 'seq', 'at', 'size')
 if head[1] ~= epoch or not head[4] then
     return {'cold', head[2] or '0'}
 end
-local parts = {}
+local begun = {}
 for i = FIRST_PERIOD, #ARGV, PERIOD_FIELDS do
     local window, period, ends = ARGV[i], ARGV[i + 1], ARGV[i + 2]
     local known = redis.call('HGET', head_key, window)
@@ -26,15 +24,10 @@ for i = FIRST_PERIOD, #ARGV, PERIOD_FIELDS do
         local key = 2 + 2 * (i - FIRST_PERIOD) / PERIOD_FIELDS
         redis.call('UNLINK', KEYS[key], KEYS[key + 1])
         redis.call('HSET', head_key, window, period, window .. ':size', 0, window .. ':ends', ends)
-        parts[#parts + 1] = '"' .. window .. '":{"period":"' .. period .. '","ends":' .. ends
-            .. ',"total":0,"events":[],"top":[]}'
+        begun[window] = encode_part(period, ends, 0, '', {})
     end
 end
-if #parts > 0 then
-    redis.call('PUBLISH', channel, '{"epoch":"' .. epoch
-        .. '","first":' .. string.format('%.0f', tonumber(head[2]) + 1)
-        .. ',"seq":' .. head[2]
-        .. ',"at":"' .. head[3]
-        .. '","total":0,"events":[],"top":[],"names":[],"windows":{' .. table.concat(parts, ',') .. '}}')
+if next(begun) then
+    publish(channel, {epoch = head[1], seq = head[2], at = head[3]}, 0, {}, {}, {}, begun)
 end
 return {'turned', head[2]}

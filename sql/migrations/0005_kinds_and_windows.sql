@@ -121,13 +121,22 @@ RETURN (
     WHERE w.name = ANY (p_windows)
 );
 
+-- The time of a board that takes no events. Finite, because reads calculate with it.
+CREATE FUNCTION end_of_time() RETURNS timestamptz
+LANGUAGE sql IMMUTABLE
+RETURN timestamptz '9999-12-31 00:00:00+00';
+
 -- The time of a board's next event, which is never before the last one's: see 0003. Whoever asks has the board's lock.
+-- Refuses for a board at the end of time, which is being imported: see 0009.
 CREATE FUNCTION next_time(p_board boards, OUT at timestamptz, OUT clock timestamptz)
 LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
     v_step interval;
 BEGIN
+    IF p_board.last_at = end_of_time() THEN
+        RAISE EXCEPTION 'board ''%'' is being imported', p_board.board_id USING ERRCODE = 'SB001';
+    END IF;
     clock := date_trunc('milliseconds', clock_timestamp());
     at := clock;
     IF clock < p_board.last_at THEN

@@ -49,6 +49,32 @@ BEGIN
 END;
 $$;
 
+-- Hides or shows a user's totals of all periods, under another id or the same, and counts those who are shown in each.
+-- Gives by how many they are more.
+CREATE FUNCTION change_totals(p_board boards, p_total totals, p_user text, p_hidden boolean, OUT change bigint)
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+BEGIN
+    change := p_total.hidden::integer - p_hidden::integer;
+    WITH changed AS (
+        UPDATE totals t
+        SET user_id = p_user, hidden = p_hidden
+        FROM places_of(p_board.timezone, p_total.first_at, p_total.last_at) place
+        WHERE t.board_id = p_board.board_id AND t.time_window = place.time_window AND t.period = place.period
+          AND t.user_id = p_total.user_id
+        RETURNING t.time_window, t.period
+    )
+    INSERT INTO periods AS p (board_id, time_window, period, players) -- of one with hidden users only there is none
+    SELECT p_board.board_id, c.time_window, c.period, greatest(change_totals.change, 0)
+    FROM changed c
+    WHERE c.time_window <> 'all' AND change_totals.change <> 0
+    ON CONFLICT (board_id, time_window, period) DO UPDATE SET players = p.players + change_totals.change;
+END;
+$$;
+
 -- Makes a board show or hide a user as the user's own row says. No row: there is nothing to change.
 CREATE FUNCTION show_user(p_board text, p_user text) RETURNS TABLE (epoch text, seq bigint, at timestamptz)
 LANGUAGE plpgsql VOLATILE
@@ -62,7 +88,7 @@ DECLARE
     v_user    users%ROWTYPE;
     v_total   totals%ROWTYPE;
     v_event   ledger%ROWTYPE;
-    v_change  integer;
+    v_change  bigint;
 BEGIN
     SELECT * INTO v_board FROM boards b WHERE b.board_id = p_board FOR NO KEY UPDATE;
     SELECT * INTO v_user FROM users u WHERE u.user_id = p_user;
@@ -71,20 +97,7 @@ BEGIN
     IF v_total.user_id IS NULL OR v_user.user_id IS NULL OR v_total.hidden = v_user.hidden THEN
         RETURN;
     END IF;
-    v_change := CASE WHEN v_user.hidden THEN -1 ELSE 1 END;
-    WITH changed AS (
-        UPDATE totals t
-        SET hidden = v_user.hidden
-        FROM places_of(v_board.timezone, v_total.first_at, v_total.last_at) place
-        WHERE t.board_id = p_board AND t.time_window = place.time_window AND t.period = place.period
-          AND t.user_id = p_user
-        RETURNING t.time_window, t.period
-    )
-    INSERT INTO periods AS p (board_id, time_window, period, players) -- of one with hidden users only there is none
-    SELECT p_board, c.time_window, c.period, greatest(v_change, 0)
-    FROM changed c
-    WHERE c.time_window <> 'all'
-    ON CONFLICT (board_id, time_window, period) DO UPDATE SET players = p.players + v_change;
+    v_change := change_totals(v_board, v_total, p_user, v_user.hidden);
     v_event.kind := CASE WHEN v_user.hidden THEN 'hide' ELSE 'unhide' END;
     v_event.user_id := p_user;
     v_event.points := 0;
@@ -142,7 +155,7 @@ DECLARE
     v_board boards%ROWTYPE;
     v_total totals%ROWTYPE;
     v_event ledger%ROWTYPE;
-    v_shown integer;
+    v_change bigint;
 BEGIN
     SELECT * INTO v_board FROM boards b WHERE b.board_id = p_board FOR NO KEY UPDATE;
     SELECT * INTO v_total FROM totals t
@@ -150,29 +163,17 @@ BEGIN
     IF v_total.user_id IS NULL THEN
         RETURN;
     END IF;
-    v_shown := CASE WHEN v_total.hidden THEN 0 ELSE 1 END;
     -- Hidden, so that a ranking which is yet to apply them does not show the pseudonym.
     UPDATE ledger l
     SET user_id = p_pseudonym, idempotency_key = NULL, detail = NULL, hidden = true
     WHERE l.board_id = p_board AND l.user_id = p_user;
-    WITH changed AS (
-        UPDATE totals t
-        SET user_id = p_pseudonym, hidden = true
-        FROM places_of(v_board.timezone, v_total.first_at, v_total.last_at) place
-        WHERE t.board_id = p_board AND t.time_window = place.time_window AND t.period = place.period
-          AND t.user_id = p_user
-        RETURNING t.time_window, t.period
-    )
-    UPDATE periods p
-    SET players = p.players - v_shown
-    FROM changed c
-    WHERE p.board_id = p_board AND p.time_window = c.time_window AND p.period = c.period;
+    v_change := change_totals(v_board, v_total, p_pseudonym, true);
     v_event.kind := 'erase';
     v_event.user_id := p_pseudonym;
     v_event.points := 0;
     v_event.score_after := v_total.score;
     v_event.hidden := true;
-    RETURN QUERY SELECT v_board.epoch, e.seq, e.at FROM append_event(v_board, v_event, -v_shown) e;
+    RETURN QUERY SELECT v_board.epoch, e.seq, e.at FROM append_event(v_board, v_event, v_change) e;
 END;
 $$;
 

@@ -1,6 +1,23 @@
 -- Boards are created and changed by one function, because what a board shows changes with an event; and a window that
 -- is new to a board with a history is filled from the ledger while the board is written to.
 
+-- Appends the event that says that a board is set up otherwise now.
+CREATE FUNCTION append_settings(p_board text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    v_board boards%ROWTYPE;
+    v_event ledger%ROWTYPE;
+BEGIN
+    SELECT * INTO v_board FROM boards b WHERE b.board_id = p_board;
+    v_event.kind := 'settings';
+    v_event.points := 0;
+    v_event.score_after := 0;
+    v_event.hidden := false;
+    PERFORM append_event(v_board, v_event, 0);
+END;
+$$;
+
 -- Creates a board or changes its settings. Other ties, windows or time zone are an event: whoever ranks the board
 -- begins anew from it. Windows to be added to a board with a history are noted in fills, for fill_windows.
 -- Outcomes: created, changed, operator_fixed (a board that has events counts as it does).
@@ -12,8 +29,6 @@ LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
     v_board  boards%ROWTYPE;
-    v_event  ledger%ROWTYPE;
-    v_zone   text;   -- before it is changed
     v_kept   text[]; -- windows that go on
     v_fill   text[];
 BEGIN
@@ -39,17 +54,11 @@ BEGIN
     SELECT array_agg(w.name ORDER BY w.name) INTO v_fill
     FROM unnest(p_windows) w (name)
     WHERE w.name <> ALL (v_kept);
-    v_zone := v_board.timezone;
     UPDATE boards b
     SET title = p_title, windows = v_kept, ties = p_ties, timezone = p_timezone, operator = p_operator, floor = p_floor
     WHERE b.board_id = p_board;
     IF v_board.windows <> v_kept OR v_board.ties <> p_ties OR v_board.timezone <> p_timezone THEN
-        v_event.kind := 'settings';
-        v_event.points := 0;
-        v_event.score_after := 0;
-        v_event.hidden := false;
-        SELECT * INTO v_board FROM boards b WHERE b.board_id = p_board;
-        PERFORM append_event(v_board, v_event, 0);
+        PERFORM append_settings(p_board);
     END IF;
     IF v_fill IS NULL THEN
         DELETE FROM fills f WHERE f.board_id = p_board;
@@ -59,7 +68,7 @@ BEGIN
         VALUES (p_board, v_fill)
         ON CONFLICT (board_id) DO UPDATE
         SET windows = excluded.windows,
-            seq = CASE WHEN f.windows = excluded.windows AND v_zone = p_timezone THEN f.seq ELSE 0 END;
+            seq = CASE WHEN f.windows = excluded.windows AND v_board.timezone = p_timezone THEN f.seq ELSE 0 END;
     END IF;
     outcome := 'changed';
     is_filling := v_fill IS NOT NULL;
@@ -79,7 +88,6 @@ AS $$
 DECLARE
     v_fill    fills%ROWTYPE;
     v_board   boards%ROWTYPE;
-    v_event   ledger%ROWTYPE;
     v_through bigint;
     v_deleted bigint;
 BEGIN
@@ -196,12 +204,7 @@ BEGIN
     SET windows = ARRAY(
         SELECT w.name FROM unnest('{all,day,week,month}'::text[]) WITH ORDINALITY w (name, ord)
         WHERE w.name = ANY (b.windows || v_fill.windows) ORDER BY w.ord)
-    WHERE b.board_id = p_board
-    RETURNING * INTO v_board;
-    v_event.kind := 'settings';
-    v_event.points := 0;
-    v_event.score_after := 0;
-    v_event.hidden := false;
-    PERFORM append_event(v_board, v_event, 0);
+    WHERE b.board_id = p_board;
+    PERFORM append_settings(p_board);
 END;
 $$;

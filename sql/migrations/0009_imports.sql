@@ -29,35 +29,6 @@ CREATE TABLE import_users (
     PRIMARY KEY (board_id, user_id)
 );
 
--- The time of a board that is closed. Finite, because reads calculate with it.
-CREATE FUNCTION end_of_time() RETURNS timestamptz
-LANGUAGE sql IMMUTABLE
-RETURN timestamptz '9999-12-31 00:00:00+00';
-
--- As in 0005, and refuses for a board that is being imported.
-CREATE OR REPLACE FUNCTION next_time(p_board boards, OUT at timestamptz, OUT clock timestamptz)
-LANGUAGE plpgsql VOLATILE
-AS $$
-DECLARE
-    v_step interval;
-BEGIN
-    IF p_board.last_at = end_of_time() THEN
-        RAISE EXCEPTION 'board ''%'' is being imported', p_board.board_id USING ERRCODE = 'SB001';
-    END IF;
-    clock := date_trunc('milliseconds', clock_timestamp());
-    at := clock;
-    IF clock < p_board.last_at THEN
-        IF clock < p_board.clock_at THEN -- set back: time counts from here, whatever becomes of this event
-            UPDATE boards b SET clock_at = next_time.clock WHERE b.board_id = p_board.board_id;
-            p_board.clock_at := clock;
-        END IF;
-        v_step := date_trunc('milliseconds', (clock - p_board.clock_at) / 2);
-        at := p_board.last_at + v_step;
-        clock := p_board.clock_at + 2 * v_step; -- a millisecond left over is counted the next time
-    END IF;
-END;
-$$;
-
 -- Closes an empty board for an import, and makes it if there is none; or says where an unfinished one stands.
 -- Outcomes: begun, unfinished, has_events.
 CREATE FUNCTION begin_import(

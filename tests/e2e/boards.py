@@ -9,6 +9,7 @@ import httpx
 from tests.harness import Server, Stores, make_token
 
 _numbers = itertools.count(1)
+Entries = list[tuple[int, str, int]]
 BOUNDS = {"min": -(10**6), "max": 10**6}
 
 
@@ -33,12 +34,10 @@ class TestBoard:
         return dict(answer.json())
 
     def page(self, **query: object) -> dict[str, object]:
-        answer = self.client.get("/api/leaderboard", params={"board": self.name, "limit": 100} | query)  # type: ignore[arg-type]
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
+        return read_page(self.client, **{"board": self.name, "limit": 100} | query)
 
-    def ranks(self, **query: object) -> list[tuple[int, str, int]]:
-        return [(e["rank"], e["userId"], e["score"]) for e in self.page(**query)["leaderboard"]]  # type: ignore[attr-defined]
+    def ranks(self, **query: object) -> Entries:
+        return shown(self.page(**query))
 
     def stats(self, user: str, **query: object) -> dict[str, object]:
         answer = self.client.get(f"/api/users/{user}/stats", params={"board": self.name} | query)  # type: ignore[arg-type]
@@ -48,6 +47,36 @@ class TestBoard:
     def set_time(self, stores: Stores, at: datetime) -> None:
         """The next event will be at that time, if it is later than the last one and than now."""
         stores.query("UPDATE boards SET last_at = $1, clock_at = $1 WHERE board_id = $2", at, self.name)
+
+
+def ask_page(client: httpx.Client, **query: object) -> httpx.Response:
+    return client.get("/api/leaderboard", params=query)  # type: ignore[arg-type]
+
+
+def read_page(client: httpx.Client, **query: object) -> dict[str, object]:
+    """A page that there is."""
+    answer = ask_page(client, **query)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def shown(page: dict[str, object]) -> Entries:
+    return [(each["rank"], each["userId"], each["score"]) for each in page["leaderboard"]]  # type: ignore[attr-defined]
+
+
+def make_board(admin: httpx.Client, board: str, **settings: object) -> str:
+    """A board with an action ``get`` whose points are open."""
+    assert admin.put(f"/api/boards/{board}", json=settings).status_code == 201
+    action = {"points": {"min": -1_000, "max": 1_000}}
+    assert admin.put(f"/api/boards/{board}/actions/get", json=action).status_code == 201
+    return board
+
+
+def play(admin: httpx.Client, board: str, **points: int) -> None:
+    for user, gained in points.items():
+        body = {"board": board, "userId": user, "actionId": "get", "points": gained}
+        answer = admin.post("/api/scores", json=body)
+        assert answer.status_code == 200, answer.text
 
 
 def open_board(server: Server, client: httpx.Client, **settings: object) -> TestBoard:

@@ -11,7 +11,7 @@ import pytest
 
 from scoreboard.pages import PAST_READS_MAX
 from tests.e2e.answers import check_problem
-from tests.e2e.test_groups import Entries, make_board, play, shown
+from tests.e2e.boards import Entries, ask_page, make_board, play, read_page, shown
 from tests.harness import DEADLINE_S, Server, Stores
 
 
@@ -22,17 +22,15 @@ def admin(shared: Server) -> Iterator[httpx.Client]:
 
 
 def ask(client: httpx.Client, board: str, as_of: object, **query: object) -> httpx.Response:
-    return client.get("/api/leaderboard", params={"board": board, "asOf": as_of, **query})  # type: ignore[arg-type]
+    return ask_page(client, board=board, asOf=as_of, **query)
 
 
 def read(client: httpx.Client, board: str, as_of: object, **query: object) -> dict[str, object]:
-    answer = ask(client, board, as_of, **query)
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json())
+    return read_page(client, board=board, asOf=as_of, **query)
 
 
 def live(client: httpx.Client, board: str) -> dict[str, object]:
-    return dict(client.get("/api/leaderboard", params={"board": board}).json())
+    return read_page(client, board=board)
 
 
 def test_every_position_shows_the_page_that_was_live_there(admin: httpx.Client, public: httpx.Client) -> None:

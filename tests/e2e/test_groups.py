@@ -10,9 +10,9 @@ import pytest
 from scoreboard.model import GROUPS_PER_BOARD_MAX, MEMBERS_MAX, Cursor
 from scoreboard.pages import encode_cursor
 from tests.e2e.answers import check_problem
+from tests.e2e.boards import Entries, ask_page, make_board, play, read_page, shown
 from tests.harness import Server, Stores
 
-Entries = list[tuple[int, str, int]]
 SCORES = {"ann": 30, "bob": 20, "cleo": 20, "dan": 20, "eve": 10}
 RANKS = {"shared": [1, 2, 2, 2, 5], "dense": [1, 2, 2, 2, 3], "first": [1, 2, 3, 4, 5]}
 
@@ -23,37 +23,16 @@ def admin(shared: Server) -> Iterator[httpx.Client]:
         yield client
 
 
-def make_board(admin: httpx.Client, board: str, **settings: object) -> str:
-    """A board with an action ``get`` whose points are open."""
-    assert admin.put(f"/api/boards/{board}", json=settings).status_code == 201
-    action = {"points": {"min": -1_000, "max": 1_000}}
-    assert admin.put(f"/api/boards/{board}/actions/get", json=action).status_code == 201
-    return board
-
-
-def play(admin: httpx.Client, board: str, **points: int) -> None:
-    for user, gained in points.items():
-        body = {"board": board, "userId": user, "actionId": "get", "points": gained}
-        answer = admin.post("/api/scores", json=body)
-        assert answer.status_code == 200, answer.text
-
-
 def put(admin: httpx.Client, board: str, group: str, members: list[str]) -> httpx.Response:
     return admin.put(f"/api/boards/{board}/groups/{group}", json={"members": members})
 
 
 def ask(client: httpx.Client, board: str, group: str, **query: object) -> httpx.Response:
-    return client.get("/api/leaderboard", params={"board": board, "group": group, **query})  # type: ignore[arg-type]
+    return ask_page(client, board=board, group=group, **query)
 
 
 def read(client: httpx.Client, board: str, group: str, **query: object) -> dict[str, object]:
-    answer = ask(client, board, group, **query)
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json())
-
-
-def shown(page: dict[str, object]) -> Entries:
-    return [(each["rank"], each["userId"], each["score"]) for each in page["leaderboard"]]  # type: ignore[attr-defined]
+    return read_page(client, board=board, group=group, **query)
 
 
 def walk(client: httpx.Client, board: str, group: str, limit: int) -> Entries:
