@@ -17,7 +17,7 @@ from bench.machine import describe_commit, describe_machine, describe_versions
 from bench.nchan import find_nchan
 from bench.pgbench import PgbenchFailed, find_pgbench
 from bench.processes import ChildFailed
-from bench.report import NOTE, format_table, make_rows, write_results
+from bench.report import NOTE, find_missed, format_table, make_rows, write_results
 from bench.server import SETTINGS, CommandFailed
 from bench.wrk import WrkFailed, find_wrk
 
@@ -49,7 +49,9 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"{QUICK_REPEATS} repeat of {QUICK_SECONDS:g} s, {QUICK_READERS} streams, {QUICK_READS_PER_S} reads/s",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the JSON goes (a new file in bench/results)")
-    parser.add_argument("--check", action="store_true", help="exit 1 if a goal or a limit is missed")
+    parser.add_argument(
+        "--check", action="store_true", help="exit 1 if a goal or a limit is missed by the median of at least 3 repeats"
+    )
     parser.add_argument(
         "--margin",
         type=float,
@@ -147,6 +149,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop_on_signals()
     run = describe_run(options)
     began = monotonic()
+
+    def doubt(repeats: Sequence[dict[str, Any]]) -> list[str]:
+        return find_missed(repeats, options.workloads, margin=options.margin) if options.check else []
+
     try:
         with tempfile.TemporaryDirectory(prefix="scoreboard-bench-", ignore_cleanup_errors=True) as folder:
             outcome = load.run_workloads(
@@ -158,6 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 reads_per_s=options.reads,
                 workers=options.workers,
                 say=say,
+                find_missed=doubt,
             )
     except KeyboardInterrupt:
         say("interrupted; every process that was started has been stopped")

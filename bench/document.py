@@ -79,7 +79,7 @@ def format_page(run: Line, plots: Sequence[str]) -> str:
     for workload in dict.fromkeys(line["workload"] for line in run["rows"]):
         lines = [line for line in run["rows"] if line["workload"] == workload]
         parts += [f"## {workload}", format_markdown(lines)]
-    parts += format_limits((run.get("repeats") or [{}])[-1].get("limits", {}))
+    parts += format_limits(next((r["limits"] for r in reversed(run.get("repeats", [])) if "limits" in r), {}))
     parts += [f"![{name.removesuffix('.svg')}]({name})" for name in plots]
     parts.append(f"What the server kept: {run['verify']['findings']}")
     return "\n\n".join(parts) + "\n"
@@ -167,6 +167,7 @@ def draw_growth(repeats: Sequence[Line], sizes: Sequence[int], path: Path) -> No
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     latency, memory = figure.subplots(1, 2)
+    repeats = [results for results in repeats if "growth" in results]
     for label, place in GROWN.items():
         values = [sorted(look_up_any(r, f"growth/users-{size}/{place}") for r in repeats) for size in sizes]
         latency.plot(sizes, [each[len(each) // 2] for each in values], marker="o", label=label)

@@ -32,6 +32,8 @@ PROBLEM_BYTES = 160
 PACE_S = 0.0002
 """At high rates requests that fall due within this time leave together; what they leave late counts as latency."""
 OK = 200
+ITEM = b'{"status":'
+"""What each result in a batch's answer begins with."""
 LINE_END = "\r\n"
 
 Job = dict[str, Any]
@@ -109,7 +111,8 @@ class Loop:
         if status == OK and (self._expected in body if self._each == 1 else body.count(self._expected) == self._each):
             self._accepted += self._each
             return True
-        self._wrong[f"{status} {body[:PROBLEM_BYTES].decode(errors='replace')}"] += 1
+        problem = next((part for part in body.split(ITEM)[1:] if self._expected not in ITEM + part), body)
+        self._wrong[f"{status} {problem[:PROBLEM_BYTES].decode(errors='replace')}"] += 1
         return False
 
     def _result(self) -> dict[str, Any]:

@@ -34,8 +34,9 @@ OPEN_CONNECTIONS = 64
 PGBENCH_CLIENTS = 20
 """As many as the embedded PostgreSQL has connections to spare; more would not make it faster on few cores."""
 CEILING_BATCHES = (1, 32, 256)
-BATCH_SIZE, BATCH_CLIENTS = 1_000, 4
-"""Submissions of a batch, as many as one may have, and how many are under way at once."""
+BATCH_SIZE, BATCH_CLIENTS = 1_000, 2
+"""Submissions of a batch, as many as one may have, and how many are under way at once: more bring 5 % more, and are
+refused where the machine is slow, since they would wait too long."""
 PLACES_CLIENTS, IDS = 4, 100
 """Clients that ask for places at once, and users in one question."""
 LOAD_TIMEOUT_S = 60.0
@@ -45,6 +46,8 @@ START_TIMEOUT_S = 20.0
 HEAD_TIMEOUT_S = 10.0
 GROWTH = ((1_000, 100_000), (100_000, 1_000_000), (1_000_000, 10_000_000))
 """Users and events of the boards that are compared."""
+JUDGED_REPEATS = 3
+"""Repeats by which a goal is missed for good: a single one may have met a slow moment of the machine."""
 SETTLE_S = 1.0
 REST_S = 2.0
 PREPARE_S = 1.0
@@ -398,8 +401,12 @@ def run_workloads(
     reads_per_s: int,
     workers: int,
     say: Callable[[str], None],
+    find_missed: Callable[[Sequence[dict[str, Result]]], Sequence[str]],
 ) -> Outcome:
-    """Start the server and the references, run all phases, and check what the server kept."""
+    """Start the server and the references, run all phases, and check what the server kept.
+
+    :param find_missed: the workloads whose results so far are doubted; these are repeated up to JUDGED_REPEATS times.
+    """
     with ExitStack() as stack:
         server = stack.enter_context(Server(folder, workers=workers))
         ports = []
@@ -410,19 +417,22 @@ def run_workloads(
         stage = Stage(server, *ports, tokens, folder, seconds, seconds * WARMUP_SHARE, readers, reads_per_s, workers)
         say("filling the board")
         prepare(stage)
-        results = [run_repeat(stage, number, repeats, choose_phases(workloads), say) for number in range(repeats)]
+        results: list[dict[str, Result]] = []
+        for number in range(max(repeats, JUDGED_REPEATS)):
+            if number >= repeats and not (workloads := find_missed(results)):
+                break
+            say(f"repeat {number + 1}{f' of {repeats}' if number < repeats else ', for a goal was missed'}")
+            results.append(run_repeat(stage, number, choose_phases(workloads), say))
         say("verifying the ledger, the totals and the ranking")
         return Outcome(results, *check_server(stage))
 
 
-def run_repeat(
-    stage: Stage, number: int, repeats: int, phases: Sequence[str], say: Callable[[str], None]
-) -> dict[str, Result]:
+def run_repeat(stage: Stage, number: int, phases: Sequence[str], say: Callable[[str], None]) -> dict[str, Result]:
     """Run each phase once."""
     stage.repeat = number
     results: dict[str, Result] = {}
     for phase in phases:
-        say(f"repeat {number + 1} of {repeats}: {phase}")
+        say(phase)
         result = PHASES[phase](stage)
         if result is None:
             say(f"{phase} was left out: its tool is not installed")

@@ -9,7 +9,7 @@ from bench.__main__ import main
 from bench.compare import format_comparison
 from bench.document import format_page
 from bench.figures import summarise_ms
-from bench.report import ROWS, format_table, make_rows
+from bench.report import ROWS, find_missed, format_table, make_rows
 from bench.wrk import WrkFailed, parse_output
 
 WRK = """Running 2s test @ http://127.0.0.1:8000/api/leaderboard
@@ -75,6 +75,20 @@ def test_a_margin_asks_for_half_of_a_rate_and_allows_twice_a_time() -> None:
     for per_s, p99, expected in ((21, 3.9, (True, True)), (19, 4.1, (False, False))):
         lines = rows(results(per_s, 10, p99), margin=0.5)
         assert (lines["64 at a time"]["ok"], lines["64 at a time, p99"]["ok"]) == expected
+
+
+def test_a_goal_that_one_repeat_missed_is_judged_by_the_median_of_those_that_measured_it() -> None:
+    stalled, fine, other = results(50, 10, 14.0), results(50, 10, 1.0), {"cold": {"external_s": 0.3}}
+    assert find_missed([stalled], ["read", "cold"], margin=0.5) == ["read"]
+    assert find_missed([stalled, other], ["read", "cold"], margin=0.5) == ["read"]
+    assert find_missed([stalled | other, fine, fine], ["read", "cold"], margin=0.5) == []
+    assert find_missed([stalled, fine, stalled], ["read", "cold"], margin=0.5) == ["read"]
+
+
+def test_what_allows_no_margin_must_hold_in_each_repeat() -> None:
+    repeats = [{"mixed": {"stream": {"share_converged": share}}} for share in (1.0, 0.999, 1.0)]
+    assert find_missed(repeats, ["mixed"], margin=0.1) == ["mixed"]
+    assert find_missed(repeats[:1], ["mixed"], margin=0.1) == []
 
 
 def test_what_was_not_measured_has_no_line() -> None:
