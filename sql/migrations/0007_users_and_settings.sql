@@ -177,9 +177,12 @@ BEGIN
 END;
 $$;
 
--- What a user's total in a span of time is without an event and all that were made undone, on a board that counts the
--- best or the last. Null: nothing is left, which makes it 0; what comes after that has to be better on one of the best.
-CREATE FUNCTION score_without(p_board boards, p_user text, p_seq bigint, p_from timestamptz, p_to timestamptz)
+-- What a user's total in a span of time was after the event p_through without the event p_seq and all that had been made
+-- undone by then, on a board that counts the best or the last. Null: nothing is left, which makes it 0; what comes after
+-- that has to be better on one of the best.
+CREATE FUNCTION score_without(
+    p_board boards, p_user text, p_seq bigint, p_through bigint, p_from timestamptz, p_to timestamptz
+)
 RETURNS bigint
 LANGUAGE sql STABLE
 AS $$
@@ -192,11 +195,12 @@ AS $$
     FROM (
         SELECT l.seq, coalesce(l.value, l.points) AS value,
                l.kind <> 'revoke' AND l.seq <> p_seq AND NOT EXISTS (
-                   SELECT 1 FROM ledger r WHERE r.board_id = l.board_id AND r.revokes = l.seq
+                   SELECT 1 FROM ledger r
+                   WHERE r.board_id = l.board_id AND r.revokes = l.seq AND r.seq <= p_through
                ) AS stands,
                sum(CASE l.kind WHEN 'revoke' THEN -1 ELSE 1 END) OVER (ORDER BY l.at, l.seq) = 0 AS empties
         FROM ledger l
-        WHERE l.board_id = p_board.board_id AND l.user_id = p_user AND l.at >= p_from
+        WHERE l.board_id = p_board.board_id AND l.user_id = p_user AND l.at >= p_from AND l.seq <= p_through
           AND coalesce(l.counted_at, l.at) >= p_from AND coalesce(l.counted_at, l.at) < p_to
           AND (l.kind IN ('score', 'revoke') OR (l.kind = 'opening' AND p_to = 'infinity')) -- which is for 'all' only
     ) e
@@ -254,7 +258,8 @@ BEGIN
     IF v_board.operator = 'sum' THEN
         v_event.score_after := greatest(v_total.score - v_revoked.points, v_board.floor);
     ELSE
-        v_event.score_after := coalesce(score_without(v_board, v_revoked.user_id, p_seq, '-infinity', 'infinity'), 0);
+        v_event.score_after := coalesce(
+            score_without(v_board, v_revoked.user_id, p_seq, v_board.seq, '-infinity', 'infinity'), 0);
     END IF;
     v_event.points := v_event.score_after - v_total.score;
 
@@ -283,7 +288,7 @@ BEGIN
                    WHEN w.name = 'all' THEN v_event.score_after
                    WHEN v_board.operator = 'sum' THEN before.score + v_event.points
                    ELSE coalesce(score_without(
-                       v_board, v_revoked.user_id, p_seq, period_start(v_board.timezone, p.period),
+                       v_board, v_revoked.user_id, p_seq, v_board.seq, period_start(v_board.timezone, p.period),
                        period_end(w.name, v_board.timezone, p.period)), 0)
                END AS score
         FROM totals before

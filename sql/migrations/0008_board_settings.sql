@@ -115,6 +115,14 @@ BEGIN
         END IF;
     END IF;
     v_through := least(v_fill.seq + p_limit, v_board.seq);
+    IF v_board.operator <> 'sum' THEN -- what makes undone ends its slice, for what is left then is not a sum
+        v_through := coalesce((
+            SELECT l.seq FROM ledger l
+            WHERE l.board_id = p_board AND l.seq > v_fill.seq AND l.seq <= v_through AND l.kind = 'revoke'
+            ORDER BY l.seq
+            LIMIT 1
+        ), v_through);
+    END IF;
 
     WITH events AS (
         SELECT l.user_id, l.seq, l.at, l.kind, l.points, coalesce(l.value, l.points) AS value,
@@ -177,18 +185,17 @@ BEGIN
     SET score = excluded.score, reached_seq = excluded.reached_seq,
         submissions = t.submissions + excluded.submissions, last_at = excluded.last_at;
 
-    IF v_board.operator <> 'sum' THEN -- what was made undone has no points of its own: look again
+    IF v_board.operator <> 'sum' THEN
         UPDATE totals t
         SET score = left_over.score, reached_seq = CASE WHEN left_over.score <> t.score THEN r.seq ELSE t.reached_seq END
         FROM (
-            SELECT l.user_id, w.name, period_of(w.name, v_board.timezone, l.counted_at) AS period, max(l.seq) AS seq
+            SELECT l.user_id, l.seq, w.name, period_of(w.name, v_board.timezone, l.counted_at) AS period
             FROM ledger l
             CROSS JOIN unnest(v_fill.windows) w (name)
-            WHERE l.board_id = p_board AND l.seq > v_fill.seq AND l.seq <= v_through AND l.kind = 'revoke'
-            GROUP BY l.user_id, w.name, period_of(w.name, v_board.timezone, l.counted_at)
+            WHERE l.board_id = p_board AND l.seq = v_through AND l.kind = 'revoke'
         ) r
         CROSS JOIN LATERAL (
-            SELECT coalesce(score_without(v_board, r.user_id, 0, period_start(v_board.timezone, r.period),
+            SELECT coalesce(score_without(v_board, r.user_id, 0, v_through, period_start(v_board.timezone, r.period),
                                           period_end(r.name, v_board.timezone, r.period)), 0) AS score
         ) left_over
         WHERE t.board_id = p_board AND t.time_window = r.name AND t.period = r.period AND t.user_id = r.user_id;
