@@ -2,9 +2,9 @@
 
 Events go into the ledger by COPY in portions, each committed together with how many lines are in and their SHA-256.
 Whoever starts again with the same file reads over these lines, and the sum tells that they are the same. Nothing of a
-board is shown before all of it is in: its seq stays 0 and it takes no events (see migration 0009). The last
-transaction makes totals, periods and players from the ledger, holds events against each other, and opens the board.
-Then its ranking is built; an interruption there, too, is made good by starting again.
+board is shown before all of it is in: its seq stays 0 and it takes no events (see migration 0009). One transaction
+makes totals, periods and players from the ledger, holds events against each other, and opens the board. Then its
+ranking is built, and other boards are told of its users; an interruption there, too, is made good by starting again.
 
 What can't be imported is thrown away again before the error is told, and the board is what it was. Only a store that
 went away leaves what is in, as a killed process does. With it stays the board's refusal of submissions.
@@ -44,6 +44,8 @@ PORTION_LINES = 20_000
 """Lines of a transaction: some 0.2 s of work that an interruption may cost, and 20 MB of memory."""
 DISCARD_EVENTS = 50_000
 """Events deleted in a transaction."""
+TOLD_USERS = 50
+"""Users of whom other boards are told in a transaction, which keeps submissions to these waiting."""
 TAKE_WAIT_S = 10.0
 """How long another import into the board, which may have been killed just now, is given to end."""
 POLL_S = 0.1
@@ -150,8 +152,8 @@ class Imports(Ledger):
         """Note how much of a file is in."""
         await self._run(connection, "note_import", board, lines.taken, events, lines.digest)
 
-    async def open_board(self, connection: Any, file: BoardFile, wanted: Board) -> tuple[str, ...]:
-        """Make the totals of a board whose events are all in, and open it; the boards that got events of users.
+    async def open_board(self, connection: Any, file: BoardFile, wanted: Board) -> bool:
+        """Make the totals of a board whose events are all in, and open it; whether it got events of its users.
 
         :raises StartupError: if events of the file contradict each other.
         """
@@ -182,16 +184,23 @@ class Imports(Ledger):
                 await self._run(connection, "fold_periods", board.board_id, window, board.timezone, board.operator)
         await self._run(connection, "count_periods", board.board_id)
 
-    async def finish(self, connection: Any, board: Board, seq: int) -> tuple[str, ...]:
-        """Open a board whose totals are there, and tell boards of its users; those that got events for that.
+    async def finish(self, connection: Any, board: Board, seq: int) -> bool:
+        """Open a board whose totals are there, and make its users known; whether it got events for that.
 
         :param seq: of its last event.
         """
         settings = (board.title, list(board.windows), board.ties, board.timezone, board.operator, board.floor)
         await self._run(connection, "open_board", board.board_id, board.epoch, seq, *settings, board.created_at)
-        told = await self._run(connection, "know_users", board.board_id)
+        (known,) = await self._run(connection, "know_users", board.board_id)
         await self._run(connection, "stage_import", board.board_id, "ranking")
-        return tuple(row["board_id"] for row in told)
+        return bool(known["events"])
+
+    async def tell_boards(self, board: str) -> set[str]:
+        """Tell other boards of users who became known by an import; those that got events for that."""
+        told: set[str] = set()
+        while (row := await self._fetch_one(self._repairs, "tell_users", board, TOLD_USERS))["users"]:
+            told.update(row["boards"])
+        return told
 
     async def find_board(self, connection: Any, board: str) -> Board | None:
         """A board as the transaction sees it."""
@@ -240,7 +249,7 @@ async def import_board(
         board, header.epoch, header.events, 0, header.title, tuple(header.windows), header.ties, header.timezone,
         header.created_at, header.operator, header.floor,
     )  # fmt: skip
-    told: tuple[str, ...] = ()
+    is_told = False
     async with ledger.hold(board) as connection:
         progress = await ledger.begin(connection, board)
         if progress.lines:
@@ -250,12 +259,12 @@ async def import_board(
             try:
                 async with known_errors():
                     await ledger.load(connection, board, file, report)
-                    told = await ledger.open_board(connection, file, wanted)
+                    is_told = await ledger.open_board(connection, file, wanted)
             except (StartupError, BatchRefused):
                 await ledger.discard(connection, board)
                 raise
-        await rank(ledger, repair, board, told)
-    return Imported(board, header.events, progress.events, told)
+        told = await rank(ledger, repair, board)
+    return Imported(board, header.events, progress.events, (*[board][:is_told], *sorted(told)))
 
 
 async def copy_lines(
@@ -278,12 +287,14 @@ async def copy_lines(
         raise lines.refuse(what, first + int(place[1]) - 1 if place else first) from exc
 
 
-async def rank(ledger: Imports, repair: Repair, board: str, told: Sequence[str]) -> None:
-    """Build the ranking of an imported board, and bring up those of others that got events."""
+async def rank(ledger: Imports, repair: Repair, board: str) -> set[str]:
+    """Build the ranking of an imported board, tell others of its users and bring these up; those that got events."""
     await repair.rebuild(board)
-    for each in {board, *told}:
+    told = await ledger.tell_boards(board)
+    for each in (board, *told):
         await repair.heal(each)
     await ledger.end(board)
+    return told
 
 
 async def read_portions(file: BoardFile, board: str) -> AsyncIterator[Portion]:

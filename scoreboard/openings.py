@@ -33,7 +33,7 @@ async def import_openings(
     :raises StartupError: if the board has events or an unfinished import, or a line is not as it should be.
     :raises Unavailable, RanksUnavailable: if a store went away; start again with the same file.
     """
-    told: tuple[str, ...] = ()
+    is_told = False
     async with ledger.hold(board) as connection:
         async with connection.transaction():
             before = await ledger.find_board(connection, board)
@@ -42,13 +42,13 @@ async def import_openings(
                 settings = before or await ledger.find_board(connection, board)
                 assert settings is not None  # it was made just now
                 events = await _load(ledger, connection, lines, settings, report)
-                told = await ledger.finish(connection, settings, events)
+                is_told = await ledger.finish(connection, settings, events)
                 await ledger.note(connection, board, lines, events)
             else:
                 events = progress.events
                 _check_same(lines, progress.digest, is_ranked_only=progress.stage == "ranking")
-        await rank(ledger, repair, board, told)
-    return Imported(board, events, 0, told)
+        await rank(ledger, repair, board)
+    return Imported(board, events, 0, (board,) if is_told else ())
 
 
 def _check_same(lines: Lines, digest: str, *, is_ranked_only: bool) -> None:

@@ -107,42 +107,76 @@ BEGIN
 END;
 $$;
 
--- Makes the users of an imported board known, those who are not yet, and has boards agree with what is known of them: the
--- new one where somebody is hidden or shown here otherwise than in the file, others where they have a total of somebody
--- who was not known here. The boards that got events for that.
-CREATE FUNCTION know_users(p_board text) RETURNS SETOF text
+-- Makes the users of an imported board known, those who are not yet, and has it show and hide who is known to be shown and
+-- hidden, where the file says otherwise; gives the number of events for that. Other boards are told by tell_users.
+CREATE FUNCTION know_users(p_board text) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$
 DECLARE
-    v_row record;
+    v_user   text;
+    v_events bigint := 0;
 BEGIN
     INSERT INTO users AS u (user_id, display_name, hidden, revision)
     SELECT i.user_id, i.display_name, i.hidden, 1
     FROM import_users i
     WHERE i.board_id = p_board
     ON CONFLICT (user_id) DO NOTHING;
-    FOR v_row IN
-        SELECT t.board_id, t.user_id, t.hidden <> u.hidden AS is_to_show,
-               t.board_id <> p_board AND u.display_name IS NOT NULL AS is_to_name
+    FOR v_user IN
+        SELECT here.user_id
         FROM totals here
         CROSS JOIN LATERAL (
-            SELECT k.user_id, k.display_name, k.hidden, k.revision = 1 AND k.told_revision = 0 AS is_new
+            SELECT k.hidden
             FROM users k
             WHERE k.user_id = here.user_id
             LIMIT 1
         ) u
-        JOIN boards b ON b.board_id = p_board OR u.is_new
+        WHERE here.board_id = p_board AND here.time_window = 'all' AND here.period = '-infinity'
+          AND here.hidden <> u.hidden
+        ORDER BY here.user_id
+    LOOP
+        PERFORM show_user(p_board, v_user);
+        v_events := v_events + 1;
+    END LOOP;
+    RETURN v_events;
+END;
+$$;
+
+-- Tells other boards of some users who became known by an import, where these have a total of them. Boards are locked as
+-- long as that takes, so it is done by a few users at a time. Gives how many users that were, 0 when all boards have been
+-- told, and the boards that got events, one after the other.
+CREATE FUNCTION tell_users(p_board text, p_limit bigint, OUT users bigint, OUT boards text[])
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+DECLARE
+    v_users text[] := ARRAY(
+        SELECT i.user_id FROM import_users i WHERE i.board_id = p_board ORDER BY i.user_id LIMIT p_limit);
+    v_row   record;
+BEGIN
+    users := cardinality(v_users);
+    boards := '{}';
+    FOR v_row IN
+        SELECT t.board_id, t.user_id, t.hidden <> u.hidden AS is_to_show, u.display_name IS NOT NULL AS is_to_name
+        FROM unnest(v_users) i (user_id)
+        CROSS JOIN LATERAL (
+            SELECT k.user_id, k.display_name, k.hidden
+            FROM users k
+            WHERE k.user_id = i.user_id COLLATE "C" AND k.revision = 1 AND k.told_revision = 0
+            LIMIT 1
+        ) u
+        CROSS JOIN boards b
         CROSS JOIN LATERAL (
             SELECT e.board_id, e.user_id, e.hidden
             FROM totals e
             WHERE e.board_id = b.board_id AND e.time_window = 'all' AND e.period = '-infinity' AND e.user_id = u.user_id
             LIMIT 1
         ) t
-        WHERE here.board_id = p_board AND here.time_window = 'all' AND here.period = '-infinity'
-          AND (t.hidden <> u.hidden OR (t.board_id <> p_board AND u.display_name IS NOT NULL))
+        WHERE b.board_id <> p_board AND (t.hidden <> u.hidden OR u.display_name IS NOT NULL)
         ORDER BY t.board_id, t.user_id
     LOOP
         IF v_row.is_to_show THEN
@@ -151,12 +185,11 @@ BEGIN
         IF v_row.is_to_name THEN
             PERFORM name_user(v_row.board_id, v_row.user_id);
         END IF;
-        RETURN NEXT v_row.board_id;
+        boards := boards || v_row.board_id::text;
     END LOOP;
     UPDATE users u
     SET told_revision = u.revision
-    FROM import_users i
-    WHERE i.board_id = p_board AND u.user_id = i.user_id AND u.revision = 1 AND u.told_revision = 0;
-    DELETE FROM import_users i WHERE i.board_id = p_board;
+    WHERE u.user_id = ANY (v_users) AND u.revision = 1 AND u.told_revision = 0;
+    DELETE FROM import_users i WHERE i.board_id = p_board AND i.user_id = ANY (v_users);
 END;
 $$;

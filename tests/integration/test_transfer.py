@@ -508,6 +508,40 @@ def test_what_the_database_knows_of_users_stands_and_its_boards_agree(
     assert run(verify(ledger, target.ranks)) == (2, [])
 
 
+def test_other_boards_are_told_of_users_a_few_at_a_time_and_of_each_once(
+    places: Callable[[], Place], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users, target = ("ann", "bob", "cyd"), places()
+    run, ledger = target.run, target.ledger
+    for each in (place, target):
+        each.run(each.ledger.put_action("global", Action("win", 10, 0, None, True)))
+        each.run(each.ledger.submit_scores("global", [Submission("global", user, "win") for user in users]))
+    for user in users:
+        place.run(place.ledger.put_user(user, f"{user} there"))
+    data = place.export("global")
+    run(target.repair.heal("global"))
+    monkeypatch.setattr(imports_module, "TOLD_USERS", 1)
+    asked: list[str] = []
+    fetch_one = ledger._fetch_one
+
+    async def interrupt(pool: Any, name: str, *arguments: Any) -> Any:
+        asked.append(name)
+        if asked.count("tell_users") == 3:
+            raise Unavailable("the second of three users is told")
+        return await fetch_one(pool, name, *arguments)
+
+    monkeypatch.setattr(ledger, "_fetch_one", interrupt)
+    with pytest.raises(Unavailable):
+        target.load(data)
+    query = "SELECT user_id FROM ledger WHERE board_id = 'global' AND kind = 'name' ORDER BY seq"
+    assert target.stores.query(query) == [("ann",), ("bob",)]
+    assert target.load(data).told == ("global",)
+    assert target.stores.query(query) == [("ann",), ("bob",), ("cyd",)]
+    assert target.stores.query("SELECT count(*) FROM users WHERE revision <> told_revision") == [(0,)]
+    assert target.stores.query("SELECT count(*) FROM import_users") == [(0,)]
+    assert run(verify(ledger, target.ranks)) == (2, [])
+
+
 # -- openings
 
 
