@@ -392,6 +392,22 @@ def test_hiding_that_was_never_ranked_is_shown_and_streamed(stores: Stores, serv
         assert not stream.of("reset")
 
 
+def test_a_name_that_the_board_was_not_told_yet_makes_nobody_begin_anew(stores: Stores, server: Server) -> None:
+    """What is known of users is written first: a ranking made from the ledger meanwhile has a name before its event."""
+    with server.client("game", "scores:any") as client, Stream(server.stream_url()) as stream, stores.redis() as redis:
+        submit(client, "ann")
+        stream.wait_for(lambda s: s.of("score-updated"))
+        stores.query("INSERT INTO users (user_id, display_name, revision) VALUES ('ann', 'Ann', 1)")
+        redis.flushall()
+        wait_until(lambda: redis.hgetall("sb:{global}:names") == {b"ann": b"Ann"}, what="the ranking with the name")
+        for _ in range(3):
+            submit(client, "bob")
+        stream.wait_for(lambda s: len(s.of("score-updated")) == 4)
+        assert stream.of("reset") == []
+    with server.client("admin", "admin") as admin:
+        assert admin.put("/api/users/ann", json={"displayName": "Ann"}).status_code == 200
+
+
 def test_erasure_that_was_never_ranked_is_shown_and_readers_begin_anew(stores: Stores, server: Server) -> None:
     with server.client("game", "scores:any") as client, Stream(server.stream_url()) as stream:
         for user in ("a", "b"):
