@@ -35,9 +35,10 @@ CONFIRM_S = 10.0
 REPLAY_EVENTS = 250
 """Events in one script call of a replay: 2 ms of Redis, or 6 on a board of a million users."""
 REPLAY_LAG_MAX = 100_000
-"""Beyond this many missing events a rebuild is cheaper than a replay."""
+"""More missing events than this are never replayed, nor more than the board has players: on 2 cores 26,000 events/s are
+replayed, 145,000 players/s ranked anew."""
 INLINE_LAG_MAX = 5_000
-"""A writer closes gaps up to this many events itself; larger ones are left to the background."""
+"""So many missing events are always replayed, by a writer itself too; larger gaps are left to the background."""
 SWAP_ATTEMPTS = 50
 SEEN_MAX = 250
 """Events of a board that are remembered between two looks at the ledger; the first of them, which can't be new ones
@@ -272,7 +273,7 @@ class Repair:
             if not self._prove(board, witnesses, ledger, times):
                 log.warning("ledger_went_back", board=board, epoch=ledger.epoch, seq=ledger.seq)
                 await self._ledger.renew_epoch(board, ledger.epoch)
-            elif head is None or head.epoch != ledger.epoch or ledger.seq - head.seq > REPLAY_LAG_MAX:
+            elif head is None or head.epoch != ledger.epoch or await self._is_far_behind(board, ledger.seq - head.seq):
                 if not await self._rebuild_alone(board):
                     raise RanksUnavailable(f"another server rebuilds the ranking of {board!r}")
             elif head.seq < ledger.seq:
@@ -283,6 +284,12 @@ class Repair:
                     return
             elif (await self._ranks.confirm_head(board, ledger))[0] == "confirmed":
                 return
+
+    async def _is_far_behind(self, board: str, lag: int) -> bool:
+        """Whether so many events are missing that a rebuild is quicker than a replay."""
+        if lag <= INLINE_LAG_MAX:
+            return False
+        return lag > min(REPLAY_LAG_MAX, (await self._ledger.read_board(board)).players)
 
     async def replay(self, board: str, epoch: str, *, through: int) -> None:
         """Apply the ledger's events up to a seq, if they are few enough to wait for."""

@@ -34,6 +34,13 @@ def ranking(run: Run, ranks: Ranks) -> dict[str, int]:
     return run(read())
 
 
+def repairs(repair: Repair, kind: str) -> float:
+    """How many of a kind have begun."""
+    prefix = f'scoreboard_repairs_total{{kind="{kind}"}} '
+    lines = repair._metrics.render().decode().splitlines()
+    return sum(float(line.removeprefix(prefix)) for line in lines if line.startswith(prefix))
+
+
 def test_a_lost_ranking_is_rebuilt(run: Run, ledger: Ledger, ranks: Ranks, repair: Repair, stores: Stores) -> None:
     record(run, ledger, "a", "b", "a")
     run(repair.heal("global"))
@@ -52,14 +59,30 @@ def test_a_lagging_ranking_is_replayed(run: Run, ledger: Ledger, ranks: Ranks, r
     assert set(ranking(run, ranks).values()) == {30}
 
 
-def test_a_large_lag_is_rebuilt(
-    run: Run, ledger: Ledger, ranks: Ranks, repair: Repair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("users", "inline_max", "replay_max", "is_rebuilt"),
+    [
+        (["a", "b", "c"], 2, 3, False),  # as many players as events are missing
+        (["a", "b", "c"], 2, 2, True),
+        (["a", "b", "a"], 2, 3, True),
+        (["a", "b", "a"], 3, 3, False),
+    ],
+)
+def test_a_lag_is_rebuilt_where_that_is_quicker_than_a_replay(
+    run: Run, ledger: Ledger, ranks: Ranks, repair: Repair, monkeypatch: pytest.MonkeyPatch,
+    users: list[str], inline_max: int, replay_max: int, is_rebuilt: bool,
+) -> None:  # fmt: skip
     run(repair.heal("global"))
-    monkeypatch.setattr(repair_module, "REPLAY_LAG_MAX", 1)
-    record(run, ledger, "a", "b", "c")
+    monkeypatch.setattr(repair_module, "INLINE_LAG_MAX", inline_max)
+    monkeypatch.setattr(repair_module, "REPLAY_LAG_MAX", replay_max)
+    before = repairs(repair, "rebuild"), repairs(repair, "replay")
+    record(run, ledger, *users)
     run(repair.heal("global"))
     assert run(ranks.read_head("global")).seq == 3
+    assert (repairs(repair, "rebuild"), repairs(repair, "replay")) == (
+        before[0] + is_rebuilt,
+        before[1] + (not is_rebuilt),
+    )
 
 
 def test_a_ranking_ahead_of_the_ledger_means_another_history(
