@@ -32,7 +32,8 @@ QUEUE_MAX = 10_000
 UNRANKED_BATCHES_MAX = 32
 """Committed batches of one board that may wait for the ranks before its next transaction waits too."""
 WAIT_REFUSE_S = 0.4
-"""While a board's oldest waiting submission has waited this long, more come in than go out: new ones are refused."""
+"""While a board's oldest waiting submission has waited this long, and more wait than the next transaction takes, more
+come in than go out: new ones are refused."""
 WAIT_MAX_S = 0.8
 """A submission that the ledger did not take in this time is answered 503: nothing was recorded. One that can't be taken
 in this time, if the next transactions take as long as the last one, is refused at once."""
@@ -184,7 +185,7 @@ class _Lane:
     def add(self, submission: Submission) -> "asyncio.Future[Receipt]":
         """:raises Overloaded: if it would wait too long."""
         now = self._loop.time()
-        if self._waiting and (
+        if len(self._waiting) >= BATCH_MAX and (
             now - self._waiting[0].arrived_at > WAIT_REFUSE_S
             or len(self._waiting) // BATCH_MAX * self._transaction_s >= WAIT_MAX_S
         ):

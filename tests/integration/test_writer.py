@@ -122,6 +122,26 @@ def test_a_full_queue_refuses_at_once(run: Run, desk: Desk, monkeypatch: pytest.
     assert desk.writer.queued == 0
 
 
+def test_a_ledger_that_stalls_refuses_those_only_whom_its_next_transaction_does_not_take(
+    run: Run, desk: Desk, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "BATCH_MAX", 4)
+    monkeypatch.setattr(writer_module, "WAIT_REFUSE_S", -1.0)  # whoever waits has waited too long
+
+    async def stall() -> list[Receipt | BaseException]:
+        async with ledger._repairs.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT FROM boards WHERE board_id = 'global' FOR UPDATE")
+            first = asyncio.create_task(desk.submit(("a", "win", None)))
+            await asyncio.to_thread(wait_until, lambda: desk.batches() == [1, 1], what="a transaction")
+            others = asyncio.create_task(desk.submit(*[(user, "win", None) for user in "bcdefg"]))
+            await asyncio.sleep(0)
+        return [*await first, *await others]
+
+    receipts = run(stall())
+    assert [isinstance(receipt, Overloaded) for receipt in receipts] == [False] * 5 + [True] * 2
+    assert [receipt.ruling.seq for receipt in receipts[:5]] == [1, 2, 3, 4, 5]
+
+
 def test_a_writer_that_is_closing_takes_no_more(run: Run, desk: Desk) -> None:
     run(desk.submit(("a", "win", None)))
     run(desk.writer.close())
