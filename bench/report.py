@@ -12,7 +12,7 @@ from bench.workloads import BATCH_SIZE, GROWTH
 
 NOTE = (
     "Load generators, server, PostgreSQL and Valkey share the {cores} cores of this machine.\n"
-    "A value is the median of the repeats ({repeats}, or up to 3 where a missed goal was checked), the spread their\n"
+    "A value is the median of the repeats ({repeats}; with --check 3 where fewer missed a goal), the spread their\n"
     "lowest and highest. A ratio divides a figure by that of its reference, measured in the same repeat, over HTTP\n"
     "with the same client."
 )
