@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = monotonic()
 
     def doubt(repeats: Sequence[dict[str, Any]]) -> list[str]:
-        return find_missed(repeats, options.workloads, margin=options.margin) if options.check else []
+        return find_missed(make_rows(repeats, options.workloads, margin=options.margin)) if options.check else []
 
     try:
         with tempfile.TemporaryDirectory(prefix="scoreboard-bench-", ignore_cleanup_errors=True) as folder:
@@ -191,8 +191,7 @@ def report(options: argparse.Namespace, run: dict[str, Any], outcome: load.Outco
     if not outcome.consistent:
         say("FAILED: what the server kept is not what it accepted; the figures above mean nothing")
         return 1
-    missed = sum(not line.get("ok", True) for line in lines)
-    return 1 if options.check and missed else 0
+    return 1 if options.check and find_missed(lines) else 0
 
 
 if __name__ == "__main__":

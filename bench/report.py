@@ -227,10 +227,9 @@ def make_rows(
     return lines
 
 
-def find_missed(repeats: Sequence[dict[str, Any]], workloads: Sequence[str], *, margin: float) -> list[str]:
-    """The workloads of which a goal is missed."""
-    missed = (line["workload"] for line in make_rows(repeats, workloads, margin=margin) if not line.get("ok", True))
-    return list(dict.fromkeys(missed))
+def find_missed(lines: Sequence[dict[str, Any]]) -> list[str]:
+    """The workloads of which a line misses its goal."""
+    return list(dict.fromkeys(line["workload"] for line in lines if not line.get("ok", True)))
 
 
 def _holds(found: float, bound: Bound, margin: float) -> bool:

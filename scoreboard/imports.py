@@ -263,8 +263,8 @@ async def import_board(
             except (StartupError, BatchRefused):
                 await ledger.discard(connection, board)
                 raise
-        told = await rank(ledger, repair, board)
-    return Imported(board, header.events, progress.events, (*[board][:is_told], *sorted(told)))
+        told = await rank(ledger, repair, board, is_told=is_told)
+    return Imported(board, header.events, progress.events, told)
 
 
 async def copy_lines(
@@ -287,14 +287,18 @@ async def copy_lines(
         raise lines.refuse(what, first + int(place[1]) - 1 if place else first) from exc
 
 
-async def rank(ledger: Imports, repair: Repair, board: str) -> set[str]:
-    """Build the ranking of an imported board, tell others of its users and bring these up; those that got events."""
+async def rank(ledger: Imports, repair: Repair, board: str, *, is_told: bool) -> tuple[str, ...]:
+    """Build the ranking of an imported board, tell others of its users and bring these up.
+
+    :param is_told: whether the board itself got events of its users.
+    :returns: all boards that got any.
+    """
     await repair.rebuild(board)
-    told = await ledger.tell_boards(board)
-    for each in (board, *told):
+    others = sorted(await ledger.tell_boards(board))
+    for each in (board, *others):
         await repair.heal(each)
     await ledger.end(board)
-    return told
+    return (board, *others) if is_told else tuple(others)
 
 
 async def read_portions(file: BoardFile, board: str) -> AsyncIterator[Portion]:

@@ -47,8 +47,8 @@ async def import_openings(
             else:
                 events = progress.events
                 _check_same(lines, progress.digest, is_ranked_only=progress.stage == "ranking")
-        await rank(ledger, repair, board)
-    return Imported(board, events, 0, (board,) if is_told else ())
+        told = await rank(ledger, repair, board, is_told=is_told)
+    return Imported(board, events, 0, told)
 
 
 def _check_same(lines: Lines, digest: str, *, is_ranked_only: bool) -> None:

@@ -33,6 +33,13 @@ REDIS_DATABASES = 16
 LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
+def read_metric(page: str, name: str) -> float:
+    """A value of a page of metrics. One with labels is not there before it is counted: 0."""
+    values = [float(line.split()[-1]) for line in page.splitlines() if line.startswith(f"{name} ")]
+    assert values or "{" in name, f"there is no metric {name}"
+    return values[0] if values else 0.0
+
+
 def wait_until(condition: Callable[[], object], within_s: float = DEADLINE_S, what: str = "the condition") -> object:
     """Poll until a condition holds, and return what it gave; fail when it never does."""
     deadline = time.monotonic() + within_s
@@ -227,8 +234,7 @@ class Server:
     def metric(self, name: str) -> float:
         """A value of the metrics page."""
         with self.client() as client:
-            lines = client.get("/metrics").text.splitlines()
-        return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
+            return read_metric(client.get("/metrics").text, name)
 
     def put_action(self, action: str = "win", points: int = 10, board: str = "global", **fields: object) -> None:
         with self.client("admin", "admin") as admin:

@@ -79,16 +79,16 @@ def test_a_margin_asks_for_half_of_a_rate_and_allows_twice_a_time() -> None:
 
 def test_a_goal_that_one_repeat_missed_is_judged_by_the_median_of_those_that_measured_it() -> None:
     stalled, fine, other = results(50, 10, 14.0), results(50, 10, 1.0), {"cold": {"external_s": 0.3}}
-    assert find_missed([stalled], ["read", "cold"], margin=0.5) == ["read"]
-    assert find_missed([stalled, other], ["read", "cold"], margin=0.5) == ["read"]
-    assert find_missed([stalled | other, fine, fine], ["read", "cold"], margin=0.5) == []
-    assert find_missed([stalled, fine, stalled], ["read", "cold"], margin=0.5) == ["read"]
+    assert find_missed(make_rows([stalled], ["read", "cold"], margin=0.5)) == ["read"]
+    assert find_missed(make_rows([stalled, other], ["read", "cold"], margin=0.5)) == ["read"]
+    assert find_missed(make_rows([stalled | other, fine, fine], ["read", "cold"], margin=0.5)) == []
+    assert find_missed(make_rows([stalled, fine, stalled], ["read", "cold"], margin=0.5)) == ["read"]
 
 
 def test_what_allows_no_margin_must_hold_in_each_repeat() -> None:
     repeats = [{"mixed": {"stream": {"share_converged": share}}} for share in (1.0, 0.999, 1.0)]
-    assert find_missed(repeats, ["mixed"], margin=0.1) == ["mixed"]
-    assert find_missed(repeats[:1], ["mixed"], margin=0.1) == []
+    assert find_missed(make_rows(repeats, ["mixed"], margin=0.1)) == ["mixed"]
+    assert find_missed(make_rows(repeats[:1], ["mixed"], margin=0.1)) == []
 
 
 def test_what_was_not_measured_has_no_line() -> None:

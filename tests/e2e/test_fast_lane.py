@@ -85,9 +85,7 @@ def check_same(servers: tuple[Server, Server], *pieces: bytes) -> bytes:
 
 
 def lane_count(server: Server, kind: str) -> float:
-    with server.client() as client:
-        found = re.search(rf'scoreboard_fast_lane_total{{kind="{kind}"}} (\S+)', client.get("/metrics").text)
-    return float(found[1]) if found else 0.0
+    return server.metric(f'scoreboard_fast_lane_total{{kind="{kind}"}}')
 
 
 @contextmanager

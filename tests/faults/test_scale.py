@@ -43,6 +43,7 @@ SUBMISSIONS_PER_S = 20
 SAMPLE_S = 0.02
 
 HEAD, ALL = head_key(), all_key()
+REBUILDS = 'scoreboard_repairs_total{kind="rebuild"}'
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -278,7 +279,7 @@ def test_rebuild_is_quick_and_small_while_the_server_answers(start_large: Callab
 def test_replay_is_quick_while_the_server_answers(start_large: Callable[[], Server], large: Stores) -> None:
     """Events that another server committed before it died, all of them at once."""
     server = start_large()
-    rebuilds = metric(server, "rebuild")
+    rebuilds = server.metric(REBUILDS)
     (row,) = large.query(MISS_EVENTS, MISSED_EVENTS)
     started = time.monotonic()
     with watch_memory(server) as growth_mb, Users(server) as users, large.redis() as redis:
@@ -287,16 +288,9 @@ def test_replay_is_quick_while_the_server_answers(start_large: Callable[[], Serv
         show("replay", events=MISSED_EVENTS, seconds=seconds, growth_mb=growth_mb())
         assert growth_mb() < GROWTH_MB_MAX
     check_answers("replay", users)
-    assert metric(server, "rebuild") == rebuilds
+    assert server.metric(REBUILDS) == rebuilds
     assert seconds < REPLAY_S_MAX
     assert server.run("verify").returncode == 0
-
-
-def metric(server: Server, kind: str) -> float:
-    """How many repairs of a kind the server has begun."""
-    with server.client() as client:
-        found = re.search(rf'scoreboard_repairs_total{{kind="{kind}"}} (\S+)', client.get("/metrics").text)
-    return float(found[1]) if found else 0.0
 
 
 def test_progress_is_shown_on_a_terminal(server: Server) -> None:

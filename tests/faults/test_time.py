@@ -281,9 +281,7 @@ def test_nobody_is_locked_out_and_reads_stay_right_when_redis_clock_is_set(
 
 
 def count_rebuilds(server: Server) -> float:
-    with server.client() as client:
-        lines = client.get("/metrics").text.splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith('scoreboard_repairs_total{kind="rebuild"'))
+    return server.metric('scoreboard_repairs_total{kind="rebuild"}')
 
 
 def test_a_claim_of_a_dead_server_ends_though_redis_clock_went_back(make_rig: Callable[..., Rig], clock: Clock) -> None:

@@ -17,7 +17,7 @@ from scoreboard.pump import Pump
 from scoreboard.ranks import Ranks
 from scoreboard.reads import Reads
 from scoreboard.repair import Repair
-from tests.harness import DEADLINE_S, Stores
+from tests.harness import DEADLINE_S, Stores, read_metric
 from tests.rankings import head_key
 
 Run = Callable[..., object]
@@ -36,9 +36,7 @@ def ranking(run: Run, ranks: Ranks) -> dict[str, int]:
 
 def repairs(repair: Repair, kind: str) -> float:
     """How many of a kind have begun."""
-    prefix = f'scoreboard_repairs_total{{kind="{kind}"}} '
-    lines = repair._metrics.render().decode().splitlines()
-    return sum(float(line.removeprefix(prefix)) for line in lines if line.startswith(prefix))
+    return read_metric(repair._metrics.render().decode(), f'scoreboard_repairs_total{{kind="{kind}"}}')
 
 
 def test_a_lost_ranking_is_rebuilt(run: Run, ledger: Ledger, ranks: Ranks, repair: Repair, stores: Stores) -> None:

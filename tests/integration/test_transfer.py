@@ -453,7 +453,7 @@ def test_a_discard_that_was_interrupted_is_completed_first(half: Place, data: by
 def test_a_board_whose_ranking_is_missing_gets_it_by_starting_again(
     places: Callable[[], Place], data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise Interrupted
 
     target = places()

@@ -76,8 +76,7 @@ class Machine(RuleBasedStateMachine):
     @rule(batch=BATCHES, leap=LEAPS)
     def submit(self, batch: list[tuple[str, int]], leap: int) -> None:
         self.now = max([self.now, *(fact.at for fact in self.model.facts[-1:])]) + timedelta(seconds=leap)
-        set_time = f"UPDATE boards SET last_at = '{self.now}', clock_at = '{self.now}' WHERE board_id = '{self.board}'"
-        self.parts.execute(set_time)
+        self.parts.set_time(self.board, self.now)
         asked = [Submission(self.board, self.user(name), "free", None, value) for name, value in batch]
         rulings = self.parts.run(self.parts.ledger.submit_scores(self.board, asked))
         for ruling, (name, value) in zip(rulings, batch, strict=True):

@@ -14,6 +14,7 @@ from tests.property.test_machine import Parts
 
 BEGAN_AT = datetime(2027, 3, 27, 22, 59, 59, tzinfo=UTC)
 """Shortly before a day of 23 hours in Berlin."""
+Steps = list[tuple[int, list[tuple[str, int]] | int]]
 STEPS = st.lists(
     st.tuples(
         st.sampled_from([0, 0, 0, 3_600, 86_400]),  # seconds that pass before it
@@ -33,9 +34,7 @@ def test_a_window_that_is_filled_is_as_if_it_had_always_been_there(stores: Store
 
     @settings(max_examples=200)
     @given(how=OPERATORS, zone=st.sampled_from(["UTC", "Europe/Berlin"]), steps=STEPS, slice_events=st.integers(1, 9))
-    def check(
-        how: tuple[str, int | None], zone: str, steps: list[tuple[int, list[tuple[str, int]] | int]], slice_events: int
-    ) -> None:
+    def check(how: tuple[str, int | None], zone: str, steps: Steps, slice_events: int) -> None:
         number = next(_boards)
         always, later = f"always{number}", f"later{number}"
 
@@ -58,12 +57,12 @@ def test_a_window_that_is_filled_is_as_if_it_had_always_been_there(stores: Store
         asyncio.set_event_loop(None)
 
 
-def play(parts: Parts, board: str, steps: list[tuple[int, list[tuple[str, int]] | int]]) -> None:
+def play(parts: Parts, board: str, steps: Steps) -> None:
     """Submit batches and make events undone, at times of the future that are the same for every board."""
     now, scores = BEGAN_AT, []
     for leap, what in steps:
         now += timedelta(seconds=leap)
-        parts.execute(f"UPDATE boards SET last_at = '{now}', clock_at = '{now}' WHERE board_id = '{board}'")
+        parts.set_time(board, now)
         if isinstance(what, list):
             asked = [Submission(board, user, "free", None, value) for user, value in what]
             scores += [ruling.seq for ruling in parts.run(parts.ledger.submit_scores(board, asked))]

@@ -66,6 +66,10 @@ class Parts:
 
         return self.run(run())  # type: ignore[return-value]
 
+    def set_time(self, board: str, at: datetime) -> None:
+        """Make it this late on a board: its next event is no earlier."""
+        self.execute(f"UPDATE boards SET last_at = '{at}', clock_at = '{at}' WHERE board_id = '{board}'")
+
     def at(self, board: str, seq: int) -> str:
         """When an event was, as the ranking has it; '' for none."""
         rows = self.execute(f"SELECT at FROM ledger WHERE board_id = '{board}' AND seq = {seq}")
