@@ -24,15 +24,17 @@ from scoreboard.config import Config
 from scoreboard.errors import StartupError, Unavailable
 from scoreboard.feed import Feed
 from scoreboard.files import bound_connections, raise_file_limit
+from scoreboard.http.admission import ConnectionSlots, FailedAuthentications, Misses, StreamSlots
 from scoreboard.http.operations import DEMO_TOKEN_TTL_S
-from scoreboard.http.protocol import ConnectionSlots, ScoreboardProtocol
+from scoreboard.http.protocol import ScoreboardProtocol
 from scoreboard.http.routes import create_app
-from scoreboard.http.services import Services, StreamSlots
+from scoreboard.http.services import Services
 from scoreboard.ledger import Ledger
 from scoreboard.limits import RateLimiter
 from scoreboard.listeners import BACKLOG
 from scoreboard.logs import flush_logs
 from scoreboard.metrics import Metrics
+from scoreboard.metrics_page import MetricsPage, serve_metrics
 from scoreboard.model import Head
 from scoreboard.pages import Pages
 from scoreboard.pump import Pump
@@ -71,6 +73,8 @@ class Parts:
         self.ledger, self.ranks = ledger, ranks
         self.metrics = Metrics()
         self.siblings = siblings
+        self.own_metrics = MetricsPage(self._render_own_metrics)
+        self.metrics_page = MetricsPage(self._render_metrics)
         self.acknowledged = Acknowledged(siblings.memory, siblings.number)
         self.repair = Repair(ledger, ranks, self.metrics, on_healed=self._heal_feed)
         self.reads = Reads(ledger, ranks, self.repair, self.metrics, self.acknowledged)
@@ -95,8 +99,11 @@ class Parts:
             public_reads=config.public_reads,
             cors_origins=config.cors_origins,
             slots=StreamSlots(config.streams_max, config.streams_per_ip_max),
-            connections=ConnectionSlots(connections_max, self.metrics),
-            render_metrics=self._render_metrics,
+            connections=ConnectionSlots(connections_max, config.connections_per_ip_max, self.metrics),
+            failures=FailedAuthentications(config.auth_failures_per_ip_max),
+            misses=Misses(config.misses),
+            trusted_proxies=config.trusted_proxies,
+            read_metrics=self.metrics_page.read,
             fast_lane=config.fast_lane,
             log_reads=config.log_level == "debug",
             sign_demo=partial(_sign_demo, config, key) if has_demo(config) else None,
@@ -110,8 +117,11 @@ class Parts:
         self.acknowledged.note(board, head.position)
         self.repair.acknowledge(board, head)
 
+    async def _render_own_metrics(self) -> bytes:
+        return self.metrics.render()
+
     async def _render_metrics(self) -> bytes:
-        return await self.siblings.merge_metrics(self.metrics.render())
+        return await self.siblings.merge_metrics(self.own_metrics.read)
 
     def _watch_gauges(self) -> None:
         watch = self.metrics.watch
@@ -168,11 +178,13 @@ async def run_process(
     stop: asyncio.Event,
     on_listening: Callable[[], None],
     siblings: Siblings,
+    metrics_listener: socket.socket | None = None,
 ) -> None:
     """Serve on a bound socket until told to stop, then drain.
 
     :param on_listening: called when requests are taken.
     :param siblings: the processes that make up the server, this one among them.
+    :param metrics_listener: a bound socket for the metrics alone.
     :raises StartupError: if a part does not come up.
     """
     connections_max = bound_connections(config.streams_max, raise_file_limit())
@@ -183,7 +195,8 @@ async def run_process(
         ranks = Ranks.open(backing.redis_url)
         stack.push_async_callback(ranks.close)
         parts = Parts(config, ledger, ranks, backing.key, siblings, connections_max=connections_max)
-        await stack.enter_async_context(siblings.listening(parts.metrics.render))
+        await stack.enter_async_context(siblings.listening(parts.own_metrics.read))
+        await stack.enter_async_context(serve_metrics(metrics_listener, parts.metrics_page))
         await stack.enter_async_context(_background(parts.tasks()))
         for board in await ledger.list_boards(limit=BOARDS_CHECKED_MAX):
             parts.repair.glance(board.board_id)

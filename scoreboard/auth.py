@@ -15,6 +15,7 @@ import msgspec
 
 from scoreboard.errors import Forbidden, StartupError, Unauthenticated
 from scoreboard.model import validate_user_id
+from scoreboard.trace import note_caller
 
 TOKEN_BYTES_MAX = 4_096
 CACHE_MAX = 20_000
@@ -106,6 +107,7 @@ class Authenticator:
         if caller.expires_at <= time.time():
             self._verified.pop(token, None)
             raise Unauthenticated("the token has expired")
+        note_caller(caller.user_id)
         return caller
 
     def _decode(self, token: str) -> Caller:

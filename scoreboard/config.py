@@ -15,6 +15,7 @@ import platformdirs
 
 from scoreboard.auth import SYMMETRIC, check_key
 from scoreboard.errors import StartupError
+from scoreboard.http.addresses import Networks, parse_networks
 from scoreboard.limits import Rate
 
 PREFIX = "SCOREBOARD_"
@@ -35,7 +36,12 @@ SETTINGS = {
     "RATE_LIMIT": "submissions per user in so many seconds, all of which may come at once, or off (100/60s)",
     "FAST_LANE": "true or false: whether plain requests are answered without the framework's parser (true)",
     "STREAMS_MAX": "open streams, 1 to 1000000 (12000)",
-    "STREAMS_PER_IP_MAX": "open streams of one address, 0 for no limit (0)",
+    "STREAMS_PER_IP_MAX": "open streams of one address, 0 for no limit (500)",
+    "CONNECTIONS_PER_IP_MAX": "open connections of one address, 0 for no limit (1000)",
+    "AUTH_FAILURES_PER_IP_MAX": "refused tokens of one address in a minute, 0 for no limit (100)",
+    "MISSES_PER_IP": "tokenless reads of one address of what does not exist, in so many seconds, or off (1000/60s)",
+    "TRUSTED_PROXIES": "comma list of networks whose Forwarded, X-Forwarded-For or PROXY header is believed (none)",
+    "METRICS_PORT": "a port of its own for /metrics, on the same host, 0 for any free one (none)",
     "LOG_LEVEL": "debug, info, warning or error (info)",
     "LOG_FORMAT": "json or console (console on a terminal, else json)",
     "DRAIN_SECONDS": "how long a shutdown may take to finish what is under way, 0 to 3600 (10)",
@@ -66,6 +72,11 @@ class Config(msgspec.Struct, frozen=True):
     fast_lane: bool
     streams_max: int
     streams_per_ip_max: int
+    connections_per_ip_max: int
+    auth_failures_per_ip_max: int
+    misses: Rate | None
+    trusted_proxies: Networks
+    metrics_port: int | None
     log_level: LogLevel
     log_format: Literal["json", "console"]
     drain_s: float
@@ -104,12 +115,15 @@ def load_config(
         check_key(key, algorithms)
     elif database_url is not None:
         raise StartupError(f"{PREFIX}JWT_SECRET or {PREFIX}JWT_PUBLIC_KEY is needed with your own stores")
+    port, metrics_port = values.integer("PORT", 8000, 0, 65_535), values.port("METRICS_PORT")
+    if metrics_port and metrics_port == port:
+        raise StartupError(f"{PREFIX}METRICS_PORT: {metrics_port} is {PREFIX}PORT already: choose another port")
     default_data_dir = platformdirs.user_data_dir("scoreboard", appauthor=False)
     return Config(
         database_url=database_url,
         redis_url=redis_url,
         host=values.text("HOST") or "127.0.0.1",
-        port=values.integer("PORT", 8000, 0, 65_535),
+        port=port,
         workers=values.integer("WORKERS", 1, 1, 64),
         data_dir=Path(values.text("DATA_DIR") or default_data_dir).expanduser().absolute(),
         jwt_secret=secret,
@@ -122,7 +136,12 @@ def load_config(
         rate=values.rate("RATE_LIMIT", Rate(quota=100, window_s=60)),
         fast_lane=values.choice("FAST_LANE", "true", "true", "false") == "true",
         streams_max=values.integer("STREAMS_MAX", 12_000, 1, 1_000_000),
-        streams_per_ip_max=values.integer("STREAMS_PER_IP_MAX", 0, 0, 1_000_000),
+        streams_per_ip_max=values.integer("STREAMS_PER_IP_MAX", 500, 0, 1_000_000),
+        connections_per_ip_max=values.integer("CONNECTIONS_PER_IP_MAX", 1_000, 0, 1_000_000),
+        auth_failures_per_ip_max=values.integer("AUTH_FAILURES_PER_IP_MAX", 100, 0, 1_000_000),
+        misses=values.rate("MISSES_PER_IP", Rate(quota=1_000, window_s=60)),
+        trusted_proxies=values.networks("TRUSTED_PROXIES"),
+        metrics_port=metrics_port,
         log_level=values.choice("LOG_LEVEL", "info", "debug", "info", "warning", "error"),  # type: ignore[arg-type]
         log_format=values.choice("LOG_FORMAT", "console" if terminal else "json", "json", "console"),  # type: ignore[arg-type]
         drain_s=float(values.integer("DRAIN_SECONDS", 10, 0, 3_600)),
@@ -163,6 +182,16 @@ class _Values:
         if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
             raise StartupError(f"{PREFIX}{name}: {text!r} is not a whole number from {low} to {high}")
         return int(text)
+
+    def port(self, name: str) -> int | None:
+        return self.integer(name, 0, 0, 65_535) if self.text(name) is not None else None
+
+    def networks(self, name: str) -> Networks:
+        text = self.text(name)
+        try:
+            return parse_networks(text) if text is not None else Networks()
+        except ValueError as exc:
+            raise StartupError(f"{PREFIX}{name}: {exc}") from exc
 
     def choice(self, name: str, default: str, *choices: str) -> str:
         text = (self.text(name) or default).lower()

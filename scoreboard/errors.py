@@ -9,8 +9,8 @@ ScoreboardError                  an expected failure: an HTTP status, a stable c
 ├── RequestTimeout 408
 ├── TooLarge 413
 ├── UnsupportedMediaType 415
-├── Invalid 422 · UnknownAction 422 · ActionDisabled 422 · IdempotencyMismatch 422
-├── RateLimited 429 · Cooldown 429 · DailyCap 429
+├── Invalid 422 · Inapplicable 422 · UnknownAction 422 · ActionDisabled 422 · IdempotencyMismatch 422
+├── RateLimited 429 · Cooldown 429 · DailyCap 429 · TooManyFailures 429 · TooManyMisses 429
 ├── InternalError 500
 └── Unavailable 503 · Overloaded 503
 StartupError                     why the command can't run, for the terminal; exit code 2
@@ -80,11 +80,11 @@ class Unauthenticated(ScoreboardError):
 
     def __init__(self, detail: str, *, token_was_sent: bool = True) -> None:
         super().__init__(detail)
-        self._token_was_sent = token_was_sent
+        self.token_was_sent = token_was_sent
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return {"WWW-Authenticate": 'Bearer error="invalid_token"' if self._token_was_sent else "Bearer"}
+        return {"WWW-Authenticate": 'Bearer error="invalid_token"' if self.token_was_sent else "Bearer"}
 
 
 class Forbidden(ScoreboardError):
@@ -137,6 +137,10 @@ class Invalid(ScoreboardError):
         return super().problem | {"errors": [self._error]}
 
 
+class Inapplicable(Invalid):
+    """What the board, as it is, rules out: a store had to be asked."""
+
+
 class UnknownAction(ScoreboardError):
     status, code, title = 422, "unknown_action", "The board has no such action"
 
@@ -186,6 +190,18 @@ class _Limited(_RetryLater):
 
 class RateLimited(_Limited):
     code, title, policy = "rate_limited", "Too many submissions", "user"
+
+
+class TooManyFailures(RateLimited):
+    """An address sent too many tokens that were not accepted."""
+
+    title, policy = "Too many failed authentications", "authentication"
+
+
+class TooManyMisses(RateLimited):
+    """An address asked too often for what does not exist."""
+
+    title, policy = "Too many requests for what does not exist", "misses"
 
 
 class Cooldown(_Limited):

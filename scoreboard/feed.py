@@ -78,6 +78,10 @@ class Feed:
         log.used_at = monotonic()
         return log
 
+    def follows(self, board: str, window: str) -> bool:
+        """Whether the window's log is open, so that its first page and streams of it need no store."""
+        return (board, window) in self._logs
+
     async def open(self, board: str, window: str = ALL) -> BoardLog:
         """Follow a window of a board.
 

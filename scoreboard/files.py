@@ -8,12 +8,15 @@ import resource
 
 from scoreboard.database import POOLS_MAX
 from scoreboard.errors import StartupError
-from scoreboard.http.protocol import REFUSALS_MAX
-from scoreboard.ranks import CONNECTIONS_MAX
+from scoreboard.http.admission import PROBES_MAX, REFUSALS_MAX
+from scoreboard.metrics_page import CONNECTIONS_MAX as METRICS_CONNECTIONS_MAX
+from scoreboard.ranks import CONNECTIONS_MAX as RANKS_CONNECTIONS_MAX
 
 OTHER_FILES_MAX = 64
 """Logs, the listener, the event loop's own, a subscription, a store's connection that is replaced, a web file."""
-FILES_RESERVED = POOLS_MAX + CONNECTIONS_MAX + REFUSALS_MAX + OTHER_FILES_MAX
+FILES_RESERVED = (
+    POOLS_MAX + RANKS_CONNECTIONS_MAX + PROBES_MAX + REFUSALS_MAX + METRICS_CONNECTIONS_MAX + OTHER_FILES_MAX
+)
 REQUEST_CONNECTIONS_MAX = 4_096
 """Connections for requests, besides those of streams."""
 CLIENTS_MIN = 64

@@ -115,10 +115,11 @@ class RateLimiter:
 
 
 class LocalRates:
-    """The same algorithm in this process, for the users seen last."""
+    """The same algorithm in this process, for the users seen last. :param keys_max: that are remembered."""
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rate: Rate, keys_max: int = LOCAL_USERS_MAX) -> None:
         self._rate = rate
+        self._keys_max = keys_max
         self._arrivals: OrderedDict[str, int] = OrderedDict()
 
     def admit(self, user_id: str) -> Admission:
@@ -131,6 +132,13 @@ class LocalRates:
             return Admission(False, 0, arrival - now_us - span_us)
         self._arrivals[user_id] = arrival
         self._arrivals.move_to_end(user_id)
-        if len(self._arrivals) > LOCAL_USERS_MAX:
+        if len(self._arrivals) > self._keys_max:
             self._arrivals.popitem(last=False)
         return Admission(True, (span_us - (arrival - now_us)) // interval_us, arrival - now_us)
+
+    def look(self, user_id: str) -> int:
+        """Microseconds until a request of the user would be admitted; 0 if it would be now. Nothing is counted."""
+        now_us = int(monotonic() * 1_000_000)
+        interval_us = self._rate.interval_us
+        arrival = max(self._arrivals.get(user_id, now_us), now_us) + interval_us
+        return max(0, arrival - now_us - interval_us * self._rate.quota)

@@ -50,6 +50,9 @@ class Metrics:
         self.fast_lane = self._counter("fast_lane", "Requests that the fast lane answered", "kind")
         self.pages = self._counter("pages", "Pages answered, by where they came from", "source")
         self.connections_refused = self._counter("connections_refused", "Connections refused: too many were open")
+        self.limited = self._counter(
+            "limited", "Requests refused to an address that failed or missed too often", "limit"
+        )
         self.streams_opened = self._counter("streams_opened", "Streams opened, by how they began", "start")
         self.reached_back = self._counter("reached_back", "Logs continued backwards from the ledger")
         self.streams_cut = self._counter("streams_cut", "Streams ended by the server", "reason")

@@ -16,7 +16,7 @@ import msgspec
 import orjson
 
 from scoreboard.board_log import BoardLog
-from scoreboard.errors import Invalid, NotFound, Overloaded
+from scoreboard.errors import Inapplicable, Invalid, NotFound, Overloaded
 from scoreboard.feed import Feed
 from scoreboard.frames import render_entry
 from scoreboard.ledger import Ledger
@@ -265,7 +265,7 @@ def _no_score(board: str, user_id: str) -> NotFound:
 def _check_cursor(page: Page, after: Cursor | None) -> None:
     """:raises Invalid: if a cursor was made when the board's ties were ranked in another way."""
     if after is not None and (page.ties == "first") != bool(after.reached):
-        raise Invalid("cursor", "is of a time when the ties of this board were ranked otherwise")
+        raise Inapplicable("cursor", "is of a time when the ties of this board were ranked otherwise")
 
 
 def _keep(log: BoardLog, key: Key, page: Page, answer: Answer) -> None:

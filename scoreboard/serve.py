@@ -4,6 +4,7 @@ With one worker this process serves. With more it is their parent: it keeps the 
 memory that they share, and they serve.
 """
 
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -63,17 +64,38 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
     host, port = listeners[0].getsockname()[:2]
 
     def announce_address() -> None:
-        announce(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+        if metrics_listener is not None:
+            metrics_port = metrics_listener.getsockname()[1]
+            announce(f"Metrics at http://{_in_url(host)}:{metrics_port}/metrics")
+            log.info("serving_metrics", host=host, port=metrics_port)
+        announce(f"Listening on http://{_in_url(host)}:{port}")
         log.info("listening", host=host, port=port)
 
     async with AsyncExitStack() as stack:
         for listener in listeners:
             stack.callback(listener.close)
+        metrics_listener = _bind_metrics(config)
+        if metrics_listener is not None:
+            stack.callback(metrics_listener.close)
         backing = await _prepare(config, announce, stack)
         if config.workers == 1:
-            await run_process(config, backing, listeners[0], stop, announce_address, Siblings())
+            await run_process(config, backing, listeners[0], stop, announce_address, Siblings(), metrics_listener)
         else:
-            await supervise(config, backing, listeners, stop, announce_address)
+            await supervise(config, backing, listeners, stop, announce_address, metrics_listener)
+
+
+def _bind_metrics(config: Config) -> socket.socket | None:
+    """The bound socket for the metrics alone, where there is to be one.
+
+    :raises StartupError: if its port is taken.
+    """
+    if config.metrics_port is None:
+        return None
+    return bind_listeners(config.host, config.metrics_port, 1)[0]
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 async def _prepare(config: Config, announce: Callable[[str], None], stack: AsyncExitStack) -> Backing:

@@ -6,7 +6,7 @@ whichever process is asked for the metrics answers for all of them.
 
 import asyncio
 import mmap
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -15,7 +15,8 @@ import structlog
 from scoreboard.errors import StartupError
 from scoreboard.metrics import merge_pages
 
-ASK_TIMEOUT_S = 1.0
+ASK_TIMEOUT_S = 3.0
+"""A page may be a second in coming: it is not rendered more often than that."""
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +39,7 @@ class Siblings:
         self._folder = folder
 
     @asynccontextmanager
-    async def listening(self, render: Callable[[], bytes]) -> AsyncIterator[None]:
+    async def listening(self, read: Callable[[], Awaitable[bytes]]) -> AsyncIterator[None]:
         """Let siblings ask for this process's metrics."""
         if self._folder is None:
             yield
@@ -46,7 +47,7 @@ class Siblings:
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
-                writer.write(render())
+                writer.write(await read())
                 await writer.drain()
             except OSError:
                 pass
@@ -69,22 +70,34 @@ class Siblings:
                 (self._folder / str(self.number)).unlink(missing_ok=True)
                 self._folder.rmdir()
 
-    async def merge_metrics(self, own: bytes) -> bytes:
-        """A page of metrics of all processes, from this one's own; those that don't answer are left out."""
+    async def merge_metrics(self, read_own: Callable[[], Awaitable[bytes]]) -> bytes:
+        """A page of metrics of all processes. :param read_own: gives this one's."""
         if self._folder is None:
-            return own
-        others = [number for number in range(self._count) if number != self.number]
-        pages = dict(zip(others, await asyncio.gather(*(self._ask(number) for number in others)), strict=True))
-        pages[self.number] = own
-        return merge_pages({str(number): page for number, page in sorted(pages.items()) if page})
+            return await read_own()
+        return await collect_metrics(self._folder, self._count, {self.number: read_own})
 
-    async def _ask(self, number: int) -> bytes:
-        assert self._folder is not None
-        try:
-            return await ask(self._folder, number)
-        except (OSError, TimeoutError) as exc:
-            log.warning("sibling_does_not_answer", sibling=number, error=str(exc) or type(exc).__name__)
-            return b""
+
+async def collect_metrics(
+    folder: Path, count: int, own: Mapping[int, Callable[[], Awaitable[bytes]]] | None = None
+) -> bytes:
+    """A page of metrics of all processes; those that don't answer are left out.
+
+    :param own: gives the page of the process that asks, by its number.
+    """
+
+    async def read(number: int) -> bytes:
+        return await (own[number]() if own and number in own else _ask_patiently(folder, number))
+
+    pages = await asyncio.gather(*(read(number) for number in range(count)))
+    return merge_pages({str(number): page for number, page in enumerate(pages) if page})
+
+
+async def _ask_patiently(folder: Path, number: int) -> bytes:
+    try:
+        return await ask(folder, number)
+    except (OSError, TimeoutError) as exc:
+        log.warning("sibling_does_not_answer", sibling=number, error=str(exc) or type(exc).__name__)
+        return b""
 
 
 async def ask(folder: Path, number: int) -> bytes:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -26,7 +27,8 @@ from scoreboard.config import Config
 from scoreboard.errors import StartupError
 from scoreboard.listeners import bind_shared
 from scoreboard.logs import flush_logs
-from scoreboard.siblings import ask
+from scoreboard.metrics_page import MetricsPage, serve_metrics
+from scoreboard.siblings import ask, collect_metrics
 from scoreboard.tasks import end_tasks
 from scoreboard.worker import READY, Assignment
 
@@ -52,10 +54,12 @@ async def supervise(
     listeners: Sequence[socket.socket],
     stop: asyncio.Event,
     on_listening: Callable[[], None],
+    metrics_listener: socket.socket | None = None,
 ) -> None:
     """Serve by one process for each listener until told to stop, then let them drain.
 
     :param on_listening: called when all of them take requests.
+    :param metrics_listener: a bound socket for the metrics alone, which this process asks all others for.
     :raises StartupError: if one does not start at first, or all keep ending.
     """
     count = len(listeners)
@@ -64,6 +68,8 @@ async def supervise(
             _Worker(Assignment(config, backing, number, count, listener.fileno(), memory, Path(folder)), listener)
             for number, listener in enumerate(listeners)
         ]
+
+        metrics_page = MetricsPage(partial(collect_metrics, Path(folder), count))
 
         async def run() -> None:
             async with asyncio.TaskGroup() as starting:
@@ -77,7 +83,8 @@ async def supervise(
         flushing = asyncio.create_task(flush_logs(), name="logs")
         running = [asyncio.create_task(run(), name="workers"), asyncio.create_task(stop.wait(), name="stop")]
         try:
-            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            async with serve_metrics(metrics_listener, metrics_page):
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         except ExceptionGroup as failed:

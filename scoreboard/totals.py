@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 
 from scoreboard.database import Database
-from scoreboard.errors import Invalid, NotFound, Unavailable
+from scoreboard.errors import Inapplicable, NotFound, Unavailable
 from scoreboard.model import (
     ALL,
     Cursor,
@@ -156,7 +156,7 @@ class Totals(Database):
             if window in row["filling"]:
                 raise Unavailable(f"window {window!r} of board {board!r} is being filled from its history")
             has = ", ".join(row["windows"])
-            raise Invalid("window", f"{window!r} is not a window of board {board!r}; it has: {has}")
+            raise Inapplicable("window", f"{window!r} is not a window of board {board!r}; it has: {has}")
         period = Period(window, row["period"], row["ends_ms"]) if window != ALL else None
         position = Position(row["epoch"], row["seq"])
         return View(board, window, row["period"], position, row["ties"], row["players"], period)
@@ -249,7 +249,7 @@ class Totals(Database):
             raise NotFound(f"there is no board {board!r}")
         if not found["is_past"]:
             asked = as_of if isinstance(as_of, int) else as_of.isoformat()
-            raise Invalid("asOf", f"{asked} is yet to come: board {board!r} stands at {found['head']}")
+            raise Inapplicable("asOf", f"{asked} is yet to come: board {board!r} stands at {found['head']}")
         return found
 
 
@@ -265,9 +265,9 @@ def ranked_page(
     return Page(position, rows[0]["total"], entries, len(found) > limit, ties, period)
 
 
-def _too_far(board: str, found: asyncpg.Record, offset: int) -> Invalid:
+def _too_far(board: str, found: asyncpg.Record, offset: int) -> Inapplicable:
     seq, head = found["seq"], found["head"]
-    return Invalid(
+    return Inapplicable(
         "asOf",
         f"seq {seq} of board {board!r} is {seq} events from its start and {head - seq} from its end (offset {offset}): "
         f"{PAST_EVENTS_MAX} events are looked through at most, of which one from the end counts as {BACK_COST}",

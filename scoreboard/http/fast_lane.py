@@ -18,6 +18,7 @@ import msgspec
 
 from scoreboard.board_log import Reader, Transport
 from scoreboard.errors import Invalid
+from scoreboard.http.addresses import Address
 from scoreboard.http.leaderboard import REVALIDATE, matches
 from scoreboard.http.parse import DEFAULT_BOARD
 from scoreboard.http.plain import PlainRequest, parse_plain
@@ -38,6 +39,7 @@ from scoreboard.http.stream import EVENT_STREAM, HEADERS, LAST_ID_CHARS_MAX, STR
 from scoreboard.model import PAGE_SIZE_MAX
 from scoreboard.pages import Answer as PageAnswer
 from scoreboard.pages import Key
+from scoreboard.trace import begin_trace
 
 PLAN_BYTES_MAX = 1_024
 """A longer head is parsed every time."""
@@ -88,6 +90,7 @@ class FastLane:
         if data.startswith(_POST_SCORE):
             request = parse_plain(data)
             if request is not None:
+                request.client = connection.client_of(request.headers)
                 self._count_submissions.count += 1
                 connection.answer_with(self._answer, request)
                 return True
@@ -132,32 +135,33 @@ class FastLane:
     def _open_stream(self, connection: ScoreboardProtocol, data: bytes) -> bool:
         services = self._services
         request = parse_plain(data)
-        if request is None or request.body or services.draining or connection.conn_info is None:
+        if request is None or request.body or services.draining:
             return False
         asked = parse_stream_query(request.query_string)
         if asked is None:
             return False
         board, kinds = asked
         last = request.headers.get("last-event-id") or None
-        address = connection.conn_info.client_ip
-        if not services.slots.take(address):
+        counted = connection.stream_client_of(request.headers)
+        if not services.slots.take(counted):
             return False
         begun = services.feed.begin_now(board, kinds, last[:LAST_ID_CHARS_MAX] if last else None)
         if begun is None:
-            services.slots.give_back(address)
+            services.slots.give_back(counted)
             return False
         log, first = begun
         reader = Reader(cast(Transport, connection.transport), kinds, chunked=True)
-        connection.become_stream(partial(self._leave, reader, address))
+        connection.become_stream(partial(self._leave, reader, counted))
         response = Answer(None, 200, HEADERS, EVENT_STREAM)
+        begin_trace((counted or connection.client).text).board = board
         finish(services, request, response, STREAM_ROUTE, 0.0)
         self._count_streams.count += 1
         services.pump.join(log, reader, first, encode_stream_head(response))
         return True
 
-    def _leave(self, reader: Reader, address: str) -> None:
+    def _leave(self, reader: Reader, counted: Address | None) -> None:
         self._services.pump.leave(reader)
-        self._services.slots.give_back(address)
+        self._services.slots.give_back(counted)
 
 
 def parse_stream_query(query: str) -> tuple[str, int] | None:

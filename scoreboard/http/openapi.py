@@ -35,7 +35,7 @@ DAY: Schema = {"type": "string", "format": "date"}
 HEADERS = {
     "ETag": "Names this state of the page, for If-None-Match",
     "Idempotent-Replayed": "true when the key had been used before",
-    "RateLimit": "Submissions left to the user, and seconds until all are there again or one more is",
+    "RateLimit": "What is left of the limit, and seconds until all is there again or one more is",
     "RateLimit-Policy": "The limit that refused",
     "Retry-After": "Seconds after which trying again makes sense",
     "WWW-Authenticate": "The challenge of RFC 6750",
@@ -428,9 +428,9 @@ def _paths() -> dict[str, Any]:
             "get": _operation(
                 "readMetrics",
                 "operations",
-                "Prometheus metrics",
+                "Prometheus metrics, on the main port for loopback peers without forwarding headers only",
                 [],
-                {"200": {"description": "Metrics", "content": {"text/plain": {"schema": TEXT}}}},
+                {"200": {"description": "Metrics", "content": {"text/plain": {"schema": TEXT}}}, **_problems(404)},
             )
         },
     }
@@ -613,7 +613,10 @@ def _problems(*statuses: int) -> dict[str, Schema]:
     codes: dict[int, list[str]] = {}
     for code, kind in problem_codes().items():
         codes.setdefault(kind["status"], []).append(code)
-    codes[422] = [*codes[422]] if 429 in statuses else ["invalid"]  # the rest are rulings on submissions
+    if 429 not in statuses:  # these are rulings on submissions
+        codes[422], codes[429] = ["invalid"], ["rate_limited"]
+        if 401 in statuses:
+            statuses = tuple(sorted((*statuses, 429)))  # an address that fails or misses too often
     return {
         str(status): {
             "description": " · ".join(codes[status]),

@@ -14,6 +14,7 @@ from sanic.response import HTTPResponse
 from scoreboard.errors import Invalid, NotFound, RanksUnavailable, Unavailable
 from scoreboard.http import openapi
 from scoreboard.http.parse import DEFAULT_BOARD, parse_text
+from scoreboard.http.protocol import came_directly
 from scoreboard.http.render import JSON, Answer, json_response
 from scoreboard.http.services import Services
 from scoreboard.metrics import CONTENT_TYPE as METRICS_TYPE
@@ -59,8 +60,10 @@ async def check_readiness(services: Services, request: Request) -> HTTPResponse:
 
 
 async def show_metrics(services: Services, request: Request) -> HTTPResponse:
-    """Prometheus metrics."""
-    return Answer(await services.render_metrics(), 200, {"cache-control": "no-store"}, METRICS_TYPE)
+    """Prometheus metrics, for whoever is on this machine: a peer on loopback through which nobody else came."""
+    if not came_directly(request):
+        raise NotFound(f"there is nothing at {request.path!r}")
+    return Answer(await services.read_metrics(), 200, {"cache-control": "no-store"}, METRICS_TYPE)
 
 
 async def show_openapi(services: Services, request: Request) -> HTTPResponse:

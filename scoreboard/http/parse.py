@@ -25,6 +25,7 @@ from scoreboard.model import (
     validate_name,
     validate_user_id,
 )
+from scoreboard.trace import note_board
 
 DEFAULT_BOARD = "global"
 COOKIE = "scoreboard_token"
@@ -150,6 +151,7 @@ def parse_board(request: Request) -> str:
     """
     board = _single(request, "board")
     if board is None:
+        note_board(DEFAULT_BOARD)
         return DEFAULT_BOARD
     return check_name("board", board)
 
@@ -269,6 +271,8 @@ def check_name(field: str, value: str) -> str:
     wrong = validate_name(value)
     if wrong:
         raise Invalid(field, wrong)
+    if field == "board":
+        note_board(value)
     return value
 
 

@@ -9,6 +9,8 @@ import re
 
 from sanic.compat import Header
 
+from scoreboard.http.addresses import UNKNOWN
+
 HEAD_BYTES_MAX = 8 * 1024
 BODY_BYTES_MAX = 16 * 1024
 HEAD_END = b"\r\n\r\n"
@@ -18,9 +20,12 @@ _LENGTH = re.compile(r"[0-9]{1,6}")
 
 
 class PlainRequest:
-    """What handlers use of a request. ``keep_alive`` says whether the connection goes on after the answer."""
+    """What handlers use of a request.
 
-    __slots__ = ("body", "headers", "keep_alive", "method", "path", "query_string")
+    ``keep_alive`` says whether the connection goes on after the answer, ``client`` from where the request came.
+    """
+
+    __slots__ = ("body", "client", "headers", "keep_alive", "method", "path", "query_string")
 
     def __init__(self, method: str, path: str, query_string: str, headers: Header, body: bytes) -> None:
         self.method = method
@@ -29,6 +34,7 @@ class PlainRequest:
         self.headers = headers
         self.body = body
         self.keep_alive = True
+        self.client = UNKNOWN
 
     @property
     def stream(self) -> "PlainRequest":

@@ -7,28 +7,22 @@
 - Closing a socket with unread data resets the connection and can destroy the answer on its way. After a refused
   body the connection lingers: it stops sending, discards what still comes, and closes when the client does.
 - What a connection at rest says is offered to the fast lane first. While that answers, what else comes is held.
-- Sanic takes every connection there is. One beyond the bound is told so at once and lingers shortly for the answer to
-  arrive; when many do that already it is cut.
 """
 
-import asyncio
 import socket
 from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any, Protocol, cast
 
-import orjson
 import structlog
 from sanic.exceptions import BadRequest, BadURL, RequestTimeout, SanicException, ServiceUnavailable
 from sanic.http import Http
 from sanic.http.constants import Stage
-from sanic.models.server_types import ConnInfo
 from sanic.request import Request
-from sanic.server.protocols.http_protocol import HttpProtocol
 
-from scoreboard.errors import Overloaded
+from scoreboard.http.addresses import UNKNOWN, Address
+from scoreboard.http.entrance import Entrance
 from scoreboard.http.plain import PlainRequest
-from scoreboard.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -40,44 +34,8 @@ LINGER_S = 5.0
 LINGER_BYTES_MAX = 64 * 1024 * 1024
 STREAM_SEND_BUFFER_BYTES = 128 * 1024
 """Kernel memory for what a stream's client has not taken; the default grows to megabytes."""
-REFUSALS_MAX = 64
-"""Refused connections that may linger at once: each still holds a file descriptor."""
-REFUSAL_LINGER_S = 1.0
-REFUSAL_RETRY_AFTER_S = 5.0
-
-
-def _encode_refusal(error: Overloaded) -> bytes:
-    body = orjson.dumps(error.problem)
-    headers = {
-        **error.headers,
-        "Content-Type": "application/problem+json",
-        "Content-Length": str(len(body)),
-        "Cache-Control": "no-store",
-        "Connection": "close",
-    }
-    lines = ["HTTP/1.1 503 Service Unavailable", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-    return "\r\n".join(lines).encode("ascii") + body
-
-
-REFUSAL = _encode_refusal(Overloaded("too many connections are open", retry_after_s=REFUSAL_RETRY_AFTER_S))
-
-
-class ConnectionSlots:
-    """Counts the open connections of one server, and those that are being refused."""
-
-    def __init__(self, open_max: int, metrics: Metrics) -> None:
-        self._open_max = open_max
-        self._metrics = metrics
-        self.open = 0
-        self.refusing = 0
-
-    def take(self) -> bool:
-        """Take a slot for a connection; False when there is none."""
-        if self.open >= self._open_max:
-            self._metrics.connections_refused.inc()
-            return False
-        self.open += 1
-        return True
+FORWARDING_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+"""A request that has one of these came through a proxy."""
 
 
 Handle = Callable[[PlainRequest], Coroutine[Any, Any, bytes]]
@@ -108,23 +66,19 @@ class _Http(Http):
             super().create_empty_request()
 
 
-class ScoreboardProtocol(HttpProtocol):
+class ScoreboardProtocol(Entrance):
     """One client connection."""
 
     HTTP_CLASS = _Http
 
     __slots__ = (
-        "_answering",
         "_began",
         "_half_closed",
         "_held",
         "_lane",
         "_lingered_bytes",
-        "_lingering",
         "_on_lost",
-        "_slots",
         "lingers",
-        "refused",
         "streaming",
     )
 
@@ -132,48 +86,17 @@ class ScoreboardProtocol(HttpProtocol):
         super().__init__(**kwargs)
         self.streaming = False
         self.lingers = False
-        self._lingering = False
         self._lingered_bytes = 0
         self._began = 0.0
-        self.refused = False
         self._lane: Lane | None = self.app.ctx.fast_lane
-        self._answering: asyncio.Task[None] | None = None
         self._held = b""
         self._half_closed = False
         self._on_lost: Callable[[], None] | None = None
-        self._slots: ConnectionSlots = self.app.ctx.connections
-
-    def connection_made(self, transport: Any) -> None:
-        if self._slots.take():
-            super().connection_made(transport)  # type: ignore[no-untyped-call]
-        else:
-            self._refuse(transport)
-
-    def _refuse(self, transport: Any) -> None:
-        self.refused = True
-        self._slots.refusing += 1
-        self.transport = transport
-        self.conn_info = ConnInfo(transport)
-        if self._slots.refusing > REFUSALS_MAX:
-            self.cut()
-            return
-        transport.write(REFUSAL)
-        self._linger(REFUSAL_LINGER_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.refused:
-            self._slots.refusing -= 1
-        else:
-            self._slots.open -= 1
-        super().connection_lost(exc)  # type: ignore[no-untyped-call]
-        if self._answering is not None:
-            self._answering.cancel()
+        super().connection_lost(exc)
         if self._on_lost is not None:
             self._on_lost()
-
-    def cut(self) -> None:
-        """End the connection at once."""
-        self.abort()  # type: ignore[no-untyped-call]
 
     def start_stream(self) -> None:
         """From here on the connection belongs to the feed."""
@@ -184,6 +107,10 @@ class ScoreboardProtocol(HttpProtocol):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STREAM_SEND_BUFFER_BYTES)
 
     def data_received(self, data: bytes) -> None:
+        if self._entering:
+            data = self._enter(data)
+            if not data:
+                return
         if self.streaming:
             self.cut()
             return
@@ -250,10 +177,7 @@ class ScoreboardProtocol(HttpProtocol):
         """
         self._on_lost = on_lost
         self.start_stream()
-        for ended in (self._task, self._callback_check_timeouts):
-            if ended is not None:
-                ended.cancel()
-        self._task = None
+        self._leave_sanic()
 
     def _hold(self, data: bytes) -> None:
         """Keep what comes while a request is answered, and take no more than that."""
@@ -263,7 +187,7 @@ class ScoreboardProtocol(HttpProtocol):
 
     def close_if_idle(self) -> bool:
         """Close the connection if no request is under way; whether it did."""
-        is_ours = self._answering is not None or self._on_lost is not None
+        is_ours = self._answering is not None or self._left_sanic
         return not is_ours and bool(super().close_if_idle())
 
     def eof_received(self) -> bool:
@@ -287,19 +211,12 @@ class ScoreboardProtocol(HttpProtocol):
         self.loop.call_later(LINGER_S, self.cut)
 
     def close(self, timeout: float | None = None) -> None:
-        if self._on_lost is not None:
-            return  # Sanic's task ends, and the stream goes on
+        if self._left_sanic:
+            return  # Sanic's task ends, and the connection goes on without it
         if not self.lingers or self.transport is None or self.transport.is_closing():
             super().close(timeout)
         elif not self._lingering:
             self._linger(LINGER_S)
-
-    def _linger(self, seconds: float) -> None:
-        assert self.transport is not None
-        self._lingering = True
-        self.transport.write_eof()
-        self.transport.resume_reading()
-        self.loop.call_later(seconds, self.cut)
 
     def check_timeouts(self) -> None:
         http = self.http
@@ -326,6 +243,28 @@ class ScoreboardProtocol(HttpProtocol):
 def connection_of(request: Request) -> ScoreboardProtocol:
     """The connection that a request came by."""
     return cast(ScoreboardProtocol, cast(Http, request.stream).protocol)
+
+
+def client_of(request: Request | PlainRequest) -> Address:
+    """From where a request came."""
+    if isinstance(request, PlainRequest):
+        return request.client
+    if request.stream is None:
+        return UNKNOWN
+    return connection_of(request).client_of(request.headers)
+
+
+def stream_client_of(request: Request) -> Address | None:
+    """For whom a stream counts."""
+    return connection_of(request).stream_client_of(request.headers)
+
+
+def came_directly(request: Request) -> bool:
+    """Whether a request came from this machine itself, and through no proxy."""
+    connection = connection_of(request)
+    if not connection.peer.is_loopback or connection.came_by_proxy_header:
+        return False
+    return not any(name in request.headers for name in FORWARDING_HEADERS)
 
 
 async def read_body(request: Request, bytes_max: int) -> None:

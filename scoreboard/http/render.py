@@ -32,9 +32,11 @@ from sanic.response import HTTPResponse
 
 from scoreboard import errors
 from scoreboard.errors import ScoreboardError
+from scoreboard.http.guard import check_misses, count_failure
 from scoreboard.http.plain import PlainRequest
-from scoreboard.http.protocol import connection_of, end_after, leave_body
+from scoreboard.http.protocol import client_of, connection_of, end_after, leave_body
 from scoreboard.http.services import Services
+from scoreboard.trace import Trace, begin_trace, end_trace
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
@@ -115,10 +117,13 @@ def endpoint(services: Services, route: str, handler: Handler) -> Handler:
 
     async def handle(request: Request, **segments: str) -> HTTPResponse | None:
         started = perf_counter()
+        client = client_of(request)
+        begin_trace(client.text)
         try:
+            check_misses(services, request, route, client)
             response = await handler(services, request, **segments)
         except ScoreboardError as exc:
-            response = problem_response(exc)
+            response = problem_response(count_failure(services, request, route, client, exc))
             if isinstance(request, Request):
                 leave_body(request, request.app.config.REQUEST_MAX_SIZE)
         except SanicException:
@@ -148,11 +153,17 @@ def finish(
         response.headers["connection"] = "close"
         end_after(request)
     services.metrics.count_request(route, response.status)
+    trace = end_trace()
     if route in QUIET_ROUTES and response.status < 400 and not services.log_reads:
         return
+    if trace is None:  # it did not come as far as its handler
+        trace = Trace(client_of(request).text)
     log.info(
         "request",
         id=request_id,
+        client=trace.client,
+        caller=trace.caller,
+        board=trace.board,
         method=request.method,
         route=route,
         path=request.path,

@@ -9,11 +9,14 @@ from sanic import Sanic
 from scoreboard.http import boards, groups, leaderboard, operations, scores, stream, users
 from scoreboard.http.fast_lane import FastLane
 from scoreboard.http.plain import BODY_BYTES_MAX, HEAD_BYTES_MAX
+from scoreboard.http.probes import Probes
 from scoreboard.http.render import Handler, ProblemHandler, endpoint
 from scoreboard.http.services import Services
 
 BATCH_ROUTE = "/api/scores/batch"
 GROUP_ROUTE = "/api/boards/<board>/groups/<group>"
+PROBES = ("/healthz", "/readyz")
+"""Answered even to those for whom there is no place."""
 READS_ITS_BODY = frozenset({("POST", BATCH_ROUTE), ("PUT", GROUP_ROUTE)})
 """Routes whose handlers look at the head before they read the body."""
 ROUTES: list[tuple[str, str, Handler]] = [
@@ -62,6 +65,7 @@ def create_app(services: Services) -> "Sanic[Any, Any]":
     app.config.FALLBACK_ERROR_FORMAT = "json"
     app.config.MOTD = False
     app.ctx.connections = services.connections
+    app.ctx.trusted_proxies = services.trusted_proxies
     by_path: dict[str, dict[str, Handler]] = {}
     for method, path, handler in ROUTES:
         by_path.setdefault(path, {})[method] = endpoint(services, path, handler)
@@ -69,6 +73,7 @@ def create_app(services: Services) -> "Sanic[Any, Any]":
         for method, wrapped in handlers.items():
             reads_its_body = (method, path) in READS_ITS_BODY
             app.add_route(wrapped, path, methods=_with_head(method), name=_name(method, path), stream=reads_its_body)
+    app.ctx.probes = Probes({path: by_path[path]["GET"] for path in PROBES})
     app.ctx.fast_lane = FastLane(services, by_path["/api/scores"]["POST"]) if services.fast_lane else None
     return app
 

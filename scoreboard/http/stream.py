@@ -11,7 +11,7 @@ from scoreboard import frames
 from scoreboard.board_log import Reader, Transport
 from scoreboard.errors import Invalid
 from scoreboard.http.parse import check_may_read, parse_board, parse_text, parse_window
-from scoreboard.http.protocol import connection_of, end_after, hand_over
+from scoreboard.http.protocol import connection_of, end_after, hand_over, stream_client_of
 from scoreboard.http.render import Answer, allow_origin, finish
 from scoreboard.http.services import Services
 from scoreboard.pump import END_SPREAD_MS, Pump
@@ -32,8 +32,8 @@ async def stream_leaderboard(services: Services, request: Request) -> HTTPRespon
     if request.method == "HEAD":
         await services.feed.open(board, window)
         return Answer(None, 200, HEADERS, EVENT_STREAM)
-    address = request.ip
-    if services.draining or not services.slots.take(address):
+    client = stream_client_of(request)
+    if services.draining or not services.slots.take(client):
         # EventSource gives up for good on any status but 200.
         services.metrics.streams_opened.labels("refused").inc()
         end_after(request)
@@ -45,7 +45,7 @@ async def stream_leaderboard(services: Services, request: Request) -> HTTPRespon
         services.pump.join(log, reader, first)
         await stay(services.pump, reader)
     finally:
-        services.slots.give_back(address)
+        services.slots.give_back(client)
     return None
 
 

@@ -1,0 +1,113 @@
+"""The page of metrics: rendered at most once a second however many ask, and a port of its own for it.
+
+Rendering walks through every counter, so strangers must not have it done at will. Who asks too soon after the last
+rendering waits for the next, with all others who do: nobody gets a page that is older than their question.
+"""
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
+from time import monotonic
+
+import orjson
+
+from scoreboard.errors import BadRequest, NotFound, ScoreboardError
+from scoreboard.metrics import CONTENT_TYPE
+
+RENDER_EVERY_S = 1.0
+CONNECTIONS_MAX = 32
+"""On the port of the metrics at once; one more is closed."""
+HEAD_BYTES_MAX = 8 * 1024
+HEAD_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 10.0
+_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++) ([!-~]++) HTTP/1\.[01]\r\n")
+
+
+class MetricsPage:
+    """A page that is rendered at most once in RENDER_EVERY_S. :param render: makes it."""
+
+    def __init__(self, render: Callable[[], Awaitable[bytes]]) -> None:
+        self._render = render
+        self._began_at = -RENDER_EVERY_S
+        self._next: asyncio.Task[bytes] | None = None
+
+    async def read(self) -> bytes:
+        """The page, rendered after this was called."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._render_when_due(), name="metrics-page")
+        return await asyncio.shield(self._next)
+
+    async def _render_when_due(self) -> bytes:
+        await asyncio.sleep(self._began_at + RENDER_EVERY_S - monotonic())
+        self._next = None  # from here on somebody may ask who knows of something newer
+        self._began_at = monotonic()
+        return await self._render()
+
+
+@asynccontextmanager
+async def serve_metrics(listener: socket.socket | None, page: MetricsPage) -> AsyncIterator[None]:
+    """Answer ``GET /metrics`` on a bound socket, and nothing else, to whoever can reach it; without one do nothing."""
+    if listener is None:
+        yield
+        return
+    open_now = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_now
+        open_now += 1
+        try:
+            if open_now <= CONNECTIONS_MAX:
+                await _answer(reader, writer, page)
+        except (OSError, TimeoutError):
+            pass  # the client is gone, or too slow
+        finally:
+            open_now -= 1
+            writer.close()
+
+    server = await asyncio.start_server(answer, sock=listener, limit=HEAD_BYTES_MAX)
+    try:
+        yield
+    finally:
+        server.close()  # without waiting: in Python 3.12 and later that would wait for clients
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, page: MetricsPage) -> None:
+    try:
+        async with asyncio.timeout(HEAD_TIMEOUT_S):
+            head = await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        head = b""
+    line = _LINE.match(head)
+    if line is None:
+        data = _encode_problem(BadRequest(f"the head is not an HTTP/1.1 request of at most {HEAD_BYTES_MAX} bytes"))
+    elif line[1] not in (b"GET", b"HEAD") or line[2].partition(b"?")[0] != b"/metrics":
+        data = _encode_problem(NotFound("on this port there is nothing but GET /metrics"))
+    else:
+        data = _encode(HTTPStatus.OK, CONTENT_TYPE, await page.read())
+    if line is not None and line[1] == b"HEAD":
+        data = data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    writer.write(data)
+    async with asyncio.timeout(ANSWER_TIMEOUT_S):
+        await writer.drain()
+        writer.write_eof()
+        with suppress(OSError):
+            await reader.read(HEAD_BYTES_MAX)  # unread data would reset the connection and destroy the answer
+
+
+def _encode_problem(error: ScoreboardError) -> bytes:
+    return _encode(HTTPStatus(error.status), "application/problem+json", orjson.dumps(error.problem))
+
+
+def _encode(status: HTTPStatus, content_type: str, body: bytes) -> bytes:
+    lines = [
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        f"Content-Type: {content_type}",
+        f"Content-Length: {len(body)}",
+        "Cache-Control: no-store",
+        "X-Content-Type-Options: nosniff",
+        "Connection: close",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("ascii") + body
