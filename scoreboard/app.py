@@ -73,7 +73,7 @@ class Parts:
         self.ledger, self.ranks = ledger, ranks
         self.metrics = Metrics()
         self.siblings = siblings
-        self.own_metrics = MetricsPage(self._render_own_metrics)
+        self.own_metrics = MetricsPage(self.metrics.render_in_slices)
         self.metrics_page = MetricsPage(self._render_metrics)
         self.acknowledged = Acknowledged(siblings.memory, siblings.number)
         self.repair = Repair(ledger, ranks, self.metrics, on_healed=self._heal_feed)
@@ -116,9 +116,6 @@ class Parts:
     def _acknowledge(self, board: str, head: Head) -> None:
         self.acknowledged.note(board, head.position)
         self.repair.acknowledge(board, head)
-
-    async def _render_own_metrics(self) -> bytes:
-        return self.metrics.render()
 
     async def _render_metrics(self) -> bytes:
         return await self.siblings.merge_metrics(self.own_metrics.read)

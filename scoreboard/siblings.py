@@ -89,7 +89,7 @@ async def collect_metrics(
         return await (own[number]() if own and number in own else _ask_patiently(folder, number))
 
     pages = await asyncio.gather(*(read(number) for number in range(count)))
-    return merge_pages({str(number): page for number, page in enumerate(pages) if page})
+    return await merge_pages({str(number): page for number, page in enumerate(pages) if page})
 
 
 async def _ask_patiently(folder: Path, number: int) -> bytes:
