@@ -139,7 +139,7 @@ def _render_head(name: str, kind: str, documentation: str) -> str:
 
 def _render_sample(sample: Sample) -> str:
     labels = ",".join(f'{name}="{_escape(value)}"' for name, value in sorted(sample.labels.items()))
-    return f"{sample.name}{f'{{{labels}}}' if labels else ''} {floatToGoString(sample.value)}\n"
+    return f"{sample.name}{f'{{{labels}}}' if labels else ''} {floatToGoString(sample.value)}\n"  # type: ignore[no-untyped-call]
 
 
 def _escape(value: str) -> str:

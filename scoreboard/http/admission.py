@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter, OrderedDict
 from enum import Enum
 from time import monotonic
+from typing import Protocol
 
 import structlog
 
@@ -65,7 +66,52 @@ class Place(Enum):
     """There is no place, but it may ask for health or readiness."""
     REFUSED = "refused"
     CUT = "cut"
-    """It is not even told: as many as may are being told already."""
+    """It is closed at once: as many as may are waiting for their refusal to arrive."""
+
+
+class Guest(Protocol):
+    """A connection for which there is no place, and which may ask for health or readiness."""
+
+    def give_way(self) -> None:
+        """Be refused, because it has not said yet what it wants and others come."""
+
+
+class ProbePlaces:
+    """Who may ask for health or readiness although there is no place: few of each address, and few in all.
+
+    One that comes when all are taken gets the place of the one that has been silent longest: whoever takes places
+    without asking anything keeps nobody out who does.
+    """
+
+    def __init__(self) -> None:
+        self._by_address: Counter[str] = Counter()
+        self._silent: dict[Guest, str] = {}
+        """Addresses of those who have not said what they want, in the order they came."""
+        self.taken = 0
+
+    def take(self, guest: Guest, client: Address, bound: int) -> bool:
+        """Take a place, of which this client may have so many; False if there is none."""
+        is_crowded = self._by_address[client.key] >= bound
+        if is_crowded or self.taken >= PROBES_MAX:
+            silent = (each for each, key in self._silent.items() if key == client.key or not is_crowded)
+            oldest = next(silent, None)
+            if oldest is None:
+                return False
+            oldest.give_way()
+        self._by_address[client.key] += 1
+        self._silent[guest] = client.key
+        self.taken += 1
+        return True
+
+    def hear(self, guest: Guest) -> None:
+        """It has said what it wants: it keeps its place until it is answered."""
+        self._silent.pop(guest, None)
+
+    def give_back(self, guest: Guest, client: Address) -> None:
+        """Give a taken place back."""
+        self._silent.pop(guest, None)
+        _take_one(self._by_address, client.key)
+        self.taken -= 1
 
 
 class ConnectionSlots:
@@ -80,17 +126,16 @@ class ConnectionSlots:
         self._per_address_max = per_address_max
         self._metrics = metrics
         self._by_address: Counter[str] = Counter()
-        self._probes_by_address: Counter[str] = Counter()
         self._full = RefusalLog("connections_refused", "SCOREBOARD_STREAMS_MAX, or the limit of open files", open_max)
         self._crowded = RefusalLog("connections_refused", "SCOREBOARD_CONNECTIONS_PER_IP_MAX", per_address_max)
+        self.probes = ProbePlaces()
         self.open = 0
-        self.probing = 0
         self.refusing = 0
 
     def enter(self, peer: Address) -> bool:
         """Count a new connection; False if all that may be open are."""
         if self.open >= self._open_max:
-            self._refuse(self._full, peer)
+            self._count_refusal(self._full, peer)
             return False
         self.open += 1
         return True
@@ -102,7 +147,7 @@ class ConnectionSlots:
     def hold(self, client: Address) -> bool:
         """Count a connection of a client; False if the client has as many as it may."""
         if 0 < self._per_address_max <= self._by_address[client.key]:
-            self._refuse(self._crowded, client)
+            self._count_refusal(self._crowded, client)
             return False
         self._by_address[client.key] += 1
         return True
@@ -111,27 +156,23 @@ class ConnectionSlots:
         """A connection that was held for a client has ended."""
         _take_one(self._by_address, client.key)
 
-    def turn_away(self, peer: Address, *, is_proxy: bool) -> Place:
-        """What is done with a connection for which there is no place; to be ended by :meth:`forget`."""
+    def turn_away(self, guest: Guest, client: Address, *, is_proxy: bool) -> Place:
+        """What is done with a connection for which there is no place."""
         bound = PROBES_PER_PROXY_MAX if is_proxy else PROBES_PER_ADDRESS_MAX
-        if self.probing < PROBES_MAX and self._probes_by_address[peer.key] < bound:
-            self._probes_by_address[peer.key] += 1
-            self.probing += 1
-            return Place.PROBE
-        if self.refusing < REFUSALS_MAX:
-            self.refusing += 1
-            return Place.REFUSED
-        return Place.CUT
+        return Place.PROBE if self.probes.take(guest, client, bound) else self.refuse()
 
-    def forget(self, place: Place, peer: Address) -> None:
-        """A connection that was turned away has ended."""
-        if place is Place.PROBE:
-            _take_one(self._probes_by_address, peer.key)
-            self.probing -= 1
-        elif place is Place.REFUSED:
-            self.refusing -= 1
+    def refuse(self) -> Place:
+        """Whether a refused connection may linger, to be ended by :meth:`end_refusal`, or is to be closed at once."""
+        if self.refusing >= REFUSALS_MAX:
+            return Place.CUT
+        self.refusing += 1
+        return Place.REFUSED
 
-    def _refuse(self, log_of: RefusalLog, client: Address) -> None:
+    def end_refusal(self) -> None:
+        """A refused connection has ended."""
+        self.refusing -= 1
+
+    def _count_refusal(self, log_of: RefusalLog, client: Address) -> None:
         self._metrics.connections_refused.inc()
         log_of.add(client.text)
 

@@ -113,8 +113,10 @@ class Entrance(HttpProtocol):
             self._slots.leave()
             if self._held_for is not None:
                 self._slots.let_go(self._held_for)
-        else:
-            self._slots.forget(self._place, self._held_for or UNKNOWN)
+        elif self._place is Place.PROBE:
+            self._slots.probes.give_back(self, self._held_for or UNKNOWN)
+        elif self._place is Place.REFUSED:
+            self._slots.end_refusal()
         super().connection_lost(exc)  # type: ignore[no-untyped-call]
         if self._answering is not None:
             self._answering.cancel()
@@ -149,13 +151,13 @@ class Entrance(HttpProtocol):
     def _turn_away(self, transport: Any) -> None:
         """Let it ask for health or readiness, or refuse it."""
         self._held_for = self.client
-        self._place = self._slots.turn_away(self.client, is_proxy=self._is_trusted)
+        self._place = self._slots.turn_away(self, self.client, is_proxy=self._is_trusted)
         self.transport = transport
         self.conn_info = self.conn_info or ConnInfo(transport)
         self._left_sanic = True
         if self._place is Place.PROBE:
             self._asked = b""
-            self.loop.call_later(PROBE_HEAD_DEADLINE_S, self._end_probe)
+            self.loop.call_later(PROBE_HEAD_DEADLINE_S, self.give_way)
         elif self._place is Place.REFUSED:
             self._refuse(NO_PLACE)
         else:
@@ -174,6 +176,7 @@ class Entrance(HttpProtocol):
         if request is None:
             self._refuse(NO_PLACE)
             return
+        self._slots.probes.hear(self)
         self._answering = self.loop.create_task(self._answer_probe(probes, request), name="probe")
         self.loop.call_later(PROBE_ANSWER_DEADLINE_S, self.cut)
 
@@ -183,8 +186,8 @@ class Entrance(HttpProtocol):
         if self.transport is not None and not self.transport.is_closing():
             self._refuse(answer)
 
-    def _end_probe(self) -> None:
-        """Refuse what did not say in time what it wants."""
+    def give_way(self) -> None:
+        """Be refused, having not said in time what it wants."""
         is_alive = self.transport is not None and not self.transport.is_closing()
         if is_alive and self._asked is not None and self._answering is None:
             self._refuse(NO_PLACE)
@@ -284,7 +287,13 @@ class Entrance(HttpProtocol):
         assert self.transport is not None
         self._preface = self._asked = None
         self.transport.write(answer)
-        self._linger(REFUSAL_LINGER_S)
+        if self._place is Place.PROBE:
+            self._slots.probes.give_back(self, self._held_for or UNKNOWN)
+            self._place = self._slots.refuse()
+        if self._place is Place.CUT:
+            self.transport.close()
+        else:
+            self._linger(REFUSAL_LINGER_S)
 
     def _linger(self, seconds: float) -> None:
         """Send nothing more and discard what still comes, until the client closes or the time is over."""

@@ -311,6 +311,8 @@ def test_connections_beyond_the_bound_are_refused_and_those_within_it_go_on(rig:
         async def crowd() -> list[bytes]:
             connections = [await connect(server) for _ in range(CLIENTS_MIN)]
             try:
+                probes = [await ask(path) for path in (b"/healthz", b"/readyz") for _ in range(3)]
+                assert {answer.split(b"\r\n")[0] for answer in probes} == {b"HTTP/1.1 200 OK"}
                 answers = [await ask() for _ in range(10)]
                 answers += await asyncio.gather(*(ask() for _ in range(CROWD)))
                 return answers
@@ -318,12 +320,12 @@ def test_connections_beyond_the_bound_are_refused_and_those_within_it_go_on(rig:
                 for _, writer in connections:
                     writer.transport.abort()
 
-        async def ask() -> bytes:
+        async def ask(path: bytes = b"/api/leaderboard") -> bytes:
             """One more connection, that asks at once; what it hears until it is closed."""
             async with asyncio.timeout(10):
                 reader, writer = await connect(server)
                 try:
-                    writer.write(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
+                    writer.write(b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n" % path)
                     return await reader.read()
                 except OSError:
                     return b""

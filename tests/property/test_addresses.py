@@ -346,21 +346,54 @@ def test_slots_are_never_more_than_there_are_and_all_come_back(steps: list[tuple
     assert (slots.open, streams.open, dict(slots._by_address), dict(streams._by_address)) == (0, 0, {}, {})
 
 
+class Visitor:
+    """Who comes when there is no place."""
+
+    def __init__(self, slots: ConnectionSlots, client: Address, *, is_proxy: bool = False) -> None:
+        self._slots, self._client = slots, client
+        self.place = slots.turn_away(self, client, is_proxy=is_proxy)
+
+    def give_way(self) -> None:
+        self._slots.probes.give_back(self, self._client)
+        self.place = self._slots.refuse()
+
+    def ask(self) -> None:
+        self._slots.probes.hear(self)
+
+    def end(self) -> None:
+        if self.place is Place.PROBE:
+            self._slots.probes.give_back(self, self._client)
+        elif self.place is Place.REFUSED:
+            self._slots.end_refusal()
+
+
 def test_places_for_probes_are_few_for_each_and_bounded_in_all() -> None:
     slots = ConnectionSlots(0, 0, Metrics())
-    turned = [(slots.turn_away(ONE, is_proxy=False), ONE) for _ in range(PROBES_PER_ADDRESS_MAX + 1)]
-    assert [place for place, _ in turned] == [Place.PROBE] * PROBES_PER_ADDRESS_MAX + [Place.REFUSED]
-    turned += [(slots.turn_away(TWO, is_proxy=True), TWO) for _ in range(PROBES_PER_PROXY_MAX)]
-    for number in range(PROBES_MAX):
-        address = address_of(IPv4Address(number))
-        turned.append((slots.turn_away(address, is_proxy=False), address))
-    places = [place for place, _ in turned]
+    visitors = [Visitor(slots, ONE) for _ in range(PROBES_PER_ADDRESS_MAX + 1)]
+    assert [each.place for each in visitors] == [Place.REFUSED] + [Place.PROBE] * PROBES_PER_ADDRESS_MAX
+    visitors += [Visitor(slots, TWO, is_proxy=True) for _ in range(PROBES_PER_PROXY_MAX + 1)]
+    visitors += [Visitor(slots, address_of(IPv4Address(number))) for number in range(PROBES_MAX)]
+    places = [each.place for each in visitors]
     assert places.count(Place.PROBE) == PROBES_MAX
     assert places.count(Place.REFUSED) == REFUSALS_MAX
     assert Place.CUT in places
-    for place, address in turned:
-        slots.forget(place, address)
-    assert (slots.probing, slots.refusing, dict(slots._probes_by_address)) == (0, 0, {})
+    for each in visitors:
+        each.end()
+    assert (slots.probes.taken, slots.refusing, slots.probes._silent, dict(slots.probes._by_address)) == (0, 0, {}, {})
+
+
+def test_whoever_asks_keeps_the_place_and_whoever_is_silent_gives_way() -> None:
+    slots = ConnectionSlots(0, 0, Metrics())
+    asking = [Visitor(slots, ONE) for _ in range(PROBES_PER_ADDRESS_MAX)]
+    for each in asking[1:]:
+        each.ask()
+    assert Visitor(slots, ONE).place is Place.PROBE
+    assert [each.place for each in asking] == [Place.REFUSED] + [Place.PROBE] * (PROBES_PER_ADDRESS_MAX - 1)
+    newest = Visitor(slots, ONE)
+    newest.ask()
+    assert newest.place is Place.PROBE
+    assert Visitor(slots, ONE).place is Place.REFUSED, "all of the address's have asked"
+    assert Visitor(slots, TWO).place is Place.PROBE
 
 
 def test_networks_may_be_none() -> None:
