@@ -35,6 +35,7 @@ from scoreboard.errors import ScoreboardError
 from scoreboard.http.plain import PlainRequest
 from scoreboard.http.protocol import connection_of, end_after, leave_body
 from scoreboard.http.services import Services
+from scoreboard.log_values import cut
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
@@ -153,9 +154,9 @@ def finish(
     log.info(
         "request",
         id=request_id,
-        method=request.method,
+        method=cut(request.method),
         route=route,
-        path=request.path,
+        path=cut(request.path),
         status=response.status,
         ms=round(took * 1000, 2),
     )
@@ -200,7 +201,7 @@ class ProblemHandler(ErrorHandler):
         else:
             error = self._translate(request, exception)
             if error.status == 500:
-                log.error("request_failed", path=request.path, exc_info=exception)
+                log.error("request_failed", path=cut(request.path), exc_info=exception)
             response = problem_response(error)
         if isinstance(exception, PayloadTooLarge) and request.stream is not None:
             connection_of(request).lingers = True  # of the head, too, there may be more to come
