@@ -17,7 +17,8 @@ from sanic.server.protocols.http_protocol import HttpProtocol
 from scoreboard.errors import BadRequest, Overloaded, ScoreboardError
 from scoreboard.http.addresses import UNKNOWN, Address, Networks, find_client, parse_address
 from scoreboard.http.admission import ConnectionSlots, Place
-from scoreboard.http.plain import HEAD_BYTES_MAX, HEAD_END, PlainRequest
+from scoreboard.http.framing import HEAD_BYTES_MAX, HEAD_END
+from scoreboard.http.plain import PlainRequest
 from scoreboard.http.proxy_protocol import MalformedProxyHeader, ProxyHeader, begins, may_begin, read_proxy_header
 
 PROXY_HEADER_DEADLINE_S = 5.0

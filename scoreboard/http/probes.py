@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from sanic.compat import Header
 
 from scoreboard.http.addresses import Address
-from scoreboard.http.plain import HEAD_END, PlainRequest
+from scoreboard.http.framing import HEAD_END
+from scoreboard.http.plain import PlainRequest
 from scoreboard.http.render import Handler, encode_answer
 
 _LINE = re.compile(rb"(GET|HEAD) (/[a-z]{1,16})/?(\?[!-~]*+)? HTTP/1\.[01]\r\n")

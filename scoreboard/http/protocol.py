@@ -6,22 +6,28 @@
 - A stream's client has nothing more to say. One that does would fill the buffer and hide its disconnect: it is cut.
 - Closing a socket with unread data resets the connection and can destroy the answer on its way. After a refused
   body the connection lingers: it stops sending, discards what still comes, and closes when the client does.
-- What a connection at rest says is offered to the fast lane first. While that answers, what else comes is held.
+- What a connection at rest says is offered to the fast lane first.
+- Sanic's parser is lenient. It is given only what ``framing`` has accepted, and of one request at a time: what comes
+  after its end is held, unread, until the request is answered, and then it is the turn of others first. So whatever
+  Sanic made of its bytes, it could not take a part of one request for another.
 """
 
+import asyncio
 import socket
 from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any, Protocol, cast
 
 import structlog
-from sanic.exceptions import BadRequest, BadURL, RequestTimeout, SanicException, ServiceUnavailable
+from sanic.exceptions import BadRequest, BadURL, PayloadTooLarge, RequestTimeout, SanicException, ServiceUnavailable
 from sanic.http import Http
 from sanic.http.constants import Stage
 from sanic.request import Request
 
+from scoreboard.errors import TooLarge
 from scoreboard.http.addresses import UNKNOWN, Address
 from scoreboard.http.entrance import Entrance
+from scoreboard.http.framing import Framing
 from scoreboard.http.plain import PlainRequest
 
 log = structlog.get_logger(__name__)
@@ -49,21 +55,36 @@ class Lane(Protocol):
 
 
 class _Http(Http):
-    """Sanic's HTTP/1.1, with an answer for a request target that can't be parsed at all.
+    """Sanic's HTTP/1.1, with an answer for a head that can't be parsed at all.
 
-    Sanic reports such a target in an answer to a request that has it, which fails the same way and answers nothing.
+    Sanic reports a malformed target in an answer to a request that has it, which fails the same way and answers
+    nothing.
     """
+
+    protocol: "ScoreboardProtocol"
 
     def __init__(self, protocol: Any) -> None:
         super().__init__(protocol)  # type: ignore[no-untyped-call]
         self.request = None  # type: ignore[assignment]  # Sanic sets it when it begins to wait for the first
 
+    @property
+    def waits_for_next(self) -> bool:
+        """Whether nothing of a request is there yet. With one in this stage, what is left of its body is read."""
+        return self.stage is Stage.IDLE and self.request is None
+
+    def init_for_request(self) -> None:
+        if self.request is not None and self.recv_buffer:
+            raise RuntimeError("something is left of a request that has been answered")
+        super().init_for_request()  # type: ignore[no-untyped-call]
+
     def create_empty_request(self) -> None:
+        method, self.url = self.protocol.asked or ("NONE", self.url)
         try:
             super().create_empty_request()
         except BadURL:
             self.url = None
             super().create_empty_request()
+        self.request.method = method
 
 
 class ScoreboardProtocol(Entrance):
@@ -73,8 +94,10 @@ class ScoreboardProtocol(Entrance):
 
     __slots__ = (
         "_began",
+        "_framing",
         "_half_closed",
         "_held",
+        "_held_at",
         "_lane",
         "_lingered_bytes",
         "_on_lost",
@@ -89,7 +112,9 @@ class ScoreboardProtocol(Entrance):
         self._lingered_bytes = 0
         self._began = 0.0
         self._lane: Lane | None = self.app.ctx.fast_lane
+        self._framing = Framing()
         self._held = b""
+        self._held_at = 0
         self._half_closed = False
         self._on_lost: Callable[[], None] | None = None
 
@@ -101,6 +126,8 @@ class ScoreboardProtocol(Entrance):
     def start_stream(self) -> None:
         """From here on the connection belongs to the feed."""
         self.streaming = True
+        if self._held:
+            self.loop.call_soon(self.cut)
         assert self.transport is not None
         raw = self.transport.get_extra_info("socket")
         if raw is not None:
@@ -114,30 +141,77 @@ class ScoreboardProtocol(Entrance):
         if self.streaming:
             self.cut()
             return
-        if self._lingering:
+        if self._lingering or self._framing.fault is not None:
             self._lingered_bytes += len(data)
             if self._lingered_bytes > LINGER_BYTES_MAX:
                 self.cut()
             return
-        if self._answering is not None:
+        if self._answering is not None or self._held:
             self._hold(data)
-            return
-        if self._lane is not None and self._rests() and self._lane.take(self, data):
-            return
-        if self.http is None or self.http.stage is Stage.IDLE:
-            self._began = monotonic()
-        super().data_received(data)
-
-    # -- the fast lane's side
+        elif not self._framing.rests:
+            self._pass_on(data)
+        elif not self._rests():
+            self._hold(data)
+        elif self._lane is None or not self._can_write.is_set() or not self._lane.take(self, data):
+            self._pass_on(data)
 
     def _rests(self) -> bool:
-        """Whether nothing is under way: Sanic waits for a request, of which it has nothing yet, and all is sent."""
-        if self.recv_buffer or not self._can_write.is_set():
+        """Whether no request is under way, while no part of one is expected: Sanic waits for the next."""
+        if self.recv_buffer:
             return False
-        http = self.http
-        if http is None:
+        if self.http is None:
             return self._task is not None  # it has not even begun, else it has ended
-        return http.stage is Stage.IDLE and http.request is None  # with one it reads what is left of a refused body
+        return cast(_Http, self.http).waits_for_next
+
+    # -- Sanic's side
+
+    def _pass_on(self, data: bytes, at: int = 0) -> None:
+        """Give Sanic what is well-formed, up to the end of the request; hold the rest, or nothing after a fault."""
+        if self.http is None or self.http.stage is Stage.IDLE:
+            self._began = monotonic()
+        passed, at = self._framing.feed(data, at)
+        if passed:
+            super().data_received(passed)
+        else:
+            self._time = monotonic()
+        if at < len(data):
+            self._hold(data, at)
+        if self._framing.fault is not None:
+            self.lingers = True
+            self._data_received.set()  # there is nothing to read, and the fault to be told
+
+    async def receive_more(self) -> None:
+        """Wait until there is more to read: of the request under way, or of the next one.
+
+        :raises SanicException: if there can't be: something was malformed.
+        """
+        http = cast(_Http, self.http)
+        while self._held and http.waits_for_next:
+            await asyncio.sleep(0)  # requests sent in one go are not answered in one go
+            data, at, self._held = self._held, self._held_at, b""
+            self._pass_on(data, at)
+            if self.recv_buffer:
+                return
+        fault = self._framing.fault
+        if fault is not None:
+            http.keep_alive = False
+            raise (PayloadTooLarge if isinstance(fault, TooLarge) else BadRequest)(fault.detail)
+        if self._half_closed and not http.waits_for_next:
+            http.keep_alive = False
+            raise BadRequest("the request ended before it was whole")
+        if self._framing.rests and not http.waits_for_next:
+            raise RuntimeError("more is expected of a request that is whole")
+        if self._half_closed:
+            assert self._task is not None
+            self._task.cancel()  # it ends where it waits
+        await super().receive_more()  # type: ignore[no-untyped-call]
+
+    @property
+    def asked(self) -> tuple[str, str] | None:
+        """Method and target of a request with a malformed head, as far as they are known."""
+        return self._framing.asked
+
+    # -- the fast lane's side
 
     def answer(self, data: bytes) -> None:
         """Write a whole answer."""
@@ -179,10 +253,12 @@ class ScoreboardProtocol(Entrance):
         self.start_stream()
         self._leave_sanic()
 
-    def _hold(self, data: bytes) -> None:
+    def _hold(self, data: bytes, at: int = 0) -> None:
         """Keep what comes while a request is answered, and take no more than that."""
         assert self.transport is not None
-        self._held += data
+        if self._held:
+            data, at = self._held[self._held_at :] + data[at:], 0
+        self._held, self._held_at = data, at
         self.transport.pause_reading()
 
     def close_if_idle(self) -> bool:
@@ -192,15 +268,15 @@ class ScoreboardProtocol(Entrance):
 
     def eof_received(self) -> bool:
         """The client has said all it will. Unless it said nothing, it still wants its answer."""
-        http = self.http
         if self._answering is not None:
             self._half_closed = True
             return True
-        if self._lingering or self.streaming or http is None or http.stage is Stage.IDLE or not self._task:
+        if self._lingering or self.streaming or not self._task or (self._framing.rests and self._rests()):
             return False
-        if http.stage is Stage.REQUEST or (http.stage is Stage.HANDLER and http.request_body):
-            self._end_request(BadRequest("the request ended before it was whole"))
-        http.keep_alive = False
+        self._half_closed = True
+        self._data_received.set()  # there is nothing to read, and its end to be told
+        if self._framing.rests and self.http is not None:
+            self.http.keep_alive = False
         return True
 
     def _end_request(self, reason: SanicException) -> None:
@@ -213,7 +289,8 @@ class ScoreboardProtocol(Entrance):
     def close(self, timeout: float | None = None) -> None:
         if self._left_sanic:
             return  # Sanic's task ends, and the connection goes on without it
-        if not self.lingers or self.transport is None or self.transport.is_closing():
+        lingers = (self.lingers or self._held) and not self._half_closed
+        if not lingers or self.transport is None or self.transport.is_closing():
             super().close(timeout)
         elif not self._lingering:
             self._linger(LINGER_S)

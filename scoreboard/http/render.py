@@ -36,6 +36,7 @@ from scoreboard.http.guard import check_misses, count_failure
 from scoreboard.http.plain import PlainRequest
 from scoreboard.http.protocol import client_of, connection_of, end_after, leave_body
 from scoreboard.http.services import Services
+from scoreboard.log_values import cut
 from scoreboard.trace import Trace, begin_trace, end_trace
 
 JSON = "application/json"
@@ -164,9 +165,9 @@ def finish(
         client=trace.client,
         caller=trace.caller,
         board=trace.board,
-        method=request.method,
+        method=cut(request.method),
         route=route,
-        path=request.path,
+        path=cut(request.path),
         status=response.status,
         ms=round(took * 1000, 2),
     )
@@ -211,7 +212,7 @@ class ProblemHandler(ErrorHandler):
         else:
             error = self._translate(request, exception)
             if error.status == 500:
-                log.error("request_failed", path=request.path, exc_info=exception)
+                log.error("request_failed", path=cut(request.path), exc_info=exception)
             response = problem_response(error)
         if isinstance(exception, PayloadTooLarge) and request.stream is not None:
             connection_of(request).lingers = True  # of the head, too, there may be more to come

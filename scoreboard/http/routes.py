@@ -8,7 +8,8 @@ from sanic import Sanic
 
 from scoreboard.http import boards, groups, leaderboard, operations, scores, stream, users
 from scoreboard.http.fast_lane import FastLane
-from scoreboard.http.plain import BODY_BYTES_MAX, HEAD_BYTES_MAX
+from scoreboard.http.framing import HEAD_BYTES_MAX
+from scoreboard.http.plain import BODY_BYTES_MAX
 from scoreboard.http.probes import Probes
 from scoreboard.http.render import Handler, ProblemHandler, endpoint
 from scoreboard.http.services import Services

@@ -268,7 +268,7 @@ def test_open_stream_and_idle_connection_do_not_hold_up_the_end(server: Server) 
 def test_half_a_request_does_not_hold_up_the_end_beyond_the_drain_time(start_server: Callable[..., Server]) -> None:
     server = start_server(DRAIN_SECONDS="1")
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(b"POST /api/scores HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
+        connection.sendall(b"POST /api/scores HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\n{")
         with server.client() as client:
             client.get("/healthz")
         started = time.monotonic()
