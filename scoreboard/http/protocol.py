@@ -27,7 +27,7 @@ from sanic.request import Request
 from sanic.server.protocols.http_protocol import HttpProtocol
 
 from scoreboard.errors import Overloaded
-from scoreboard.http.plain import PlainRequest
+from scoreboard.http.plain import BODY_BYTES_MAX, PlainRequest
 from scoreboard.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -53,6 +53,7 @@ def _encode_refusal(error: Overloaded) -> bytes:
         "Content-Type": "application/problem+json",
         "Content-Length": str(len(body)),
         "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
         "Connection": "close",
     }
     lines = ["HTTP/1.1 503 Service Unavailable", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
@@ -328,13 +329,14 @@ def connection_of(request: Request) -> ScoreboardProtocol:
     return cast(ScoreboardProtocol, cast(Http, request.stream).protocol)
 
 
-async def read_body(request: Request, bytes_max: int) -> None:
-    """Read the body of a request whose route left that to its handler.
+async def read_body(request: Request | PlainRequest, bytes_max: int = BODY_BYTES_MAX) -> None:
+    """Read the body of a request. Its handler asks for it once it knows that the caller may send one.
 
     :raises PayloadTooLarge: if it has more bytes.
     """
-    cast(Http, request.stream).request_max_size = bytes_max
-    await request.receive_body()  # type: ignore[no-untyped-call]
+    if isinstance(request, Request):
+        cast(Http, request.stream).request_max_size = bytes_max
+        await request.receive_body()  # type: ignore[no-untyped-call]
 
 
 def hand_over(request: Request) -> None:
