@@ -166,14 +166,9 @@ class Ledger(Groups):
         return ZoneRules(rows[0]["is_abbreviation"], tuple(rows[0]["offsets_s"])) if rows else None
 
     async def read_settings_seq(self, board: str) -> int:
-        """The seq of the event since which a board is set up as it is; 0 where that never changed.
-
-        :raises NotFound: if there is no such board.
-        """
-        rows = await self._fetch(self._reads, "read_settings_seq", board)
-        if not rows:
-            raise NotFound(f"there is no board {board!r}")
-        return int(rows[0]["settings_seq"])
+        """The seq of the event since which a board is set up as it is; 0 where that never changed."""
+        row = await self._fetch_one(self._reads, "read_settings_seq", board)
+        return int(row["settings_seq"])
 
     async def fill_windows(self, board: str) -> bool:
         """Do a slice of filling a board's new windows; whether that was the last one."""

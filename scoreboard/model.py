@@ -336,6 +336,11 @@ def validate_text(value: str, chars_max: int) -> str | None:
     return None
 
 
+def validate_title(value: str) -> str | None:
+    """What is wrong with a board's title, or None. A board need not have one."""
+    return validate_text(value, TITLE_CHARS_MAX) if value else None
+
+
 def validate_key(value: str) -> str | None:
     """What is wrong with an idempotency key, or None."""
     if _KEY.fullmatch(value):

@@ -23,12 +23,12 @@ from scoreboard.model import (
     PERIODS_LISTED_MAX,
     REASON_CHARS_MAX,
     SCORE_MAX,
-    TITLE_CHARS_MAX,
     WINDOWS,
     Action,
     Board,
     format_time,
     validate_text,
+    validate_title,
 )
 from scoreboard.shown import show
 
@@ -101,7 +101,7 @@ async def _check_settings(services: Services, named: dict[str, Any]) -> dict[str
 
 def _check_title(title: str) -> str:
     title = unicodedata.normalize("NFC", title)
-    wrong = validate_text(title, TITLE_CHARS_MAX) if title else None  # a board need not have a title
+    wrong = validate_title(title)
     if wrong:
         raise Invalid("title", wrong)
     return title
