@@ -6,7 +6,7 @@ is written first and told to boards afterwards, one by one; a call that was inte
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Literal
 
@@ -14,6 +14,7 @@ from scoreboard.errors import NotFound, Unavailable
 from scoreboard.ledger import Ledger, Revocation
 from scoreboard.model import Board, Head, User, format_time
 from scoreboard.repair import Repair
+from scoreboard.timezones import check_timezone
 
 FILL_PAUSE_S = 0.005
 """Between two slices of a fill, so that submissions that wait for the board have their turn."""
@@ -33,24 +34,48 @@ class Administration:
         self._ledger = ledger
         self._repair = repair
         self._acknowledge = acknowledge
+        self._known_zones: set[str] = set()
 
     # -- boards
 
     async def put_board(self, wanted: Board) -> tuple[Board, bool]:
         """Create a board or change its settings, fill its new windows and have it ranked; True when it is new.
 
-        :raises Invalid: if it has events and would count them in another way.
+        :raises BoardNotEmpty: if it has events and would count them in another way.
         """
         board = wanted.board_id
         created, is_filling = await self._ledger.put_board(wanted)
+        return await self._settle(board, is_new=created, is_filling=is_filling), created
+
+    async def patch_board(self, board: str, changes: Mapping[str, object]) -> Board:
+        """Change those settings of a board that are named, fill its new windows and have it ranked.
+
+        :param changes: by the names of the fields of a Board.
+        :raises NotFound: if there is no such board.
+        :raises BoardNotEmpty, Invalid: if it can't be changed so.
+        """
+        is_filling = await self._ledger.patch_board(board, changes)
+        return await self._settle(board, is_new=False, is_filling=is_filling)
+
+    async def _settle(self, board: str, *, is_new: bool, is_filling: bool) -> Board:
+        """Finish what a change of settings began; the board as it is then."""
         if is_filling:
             await self._fill_windows(board)
         changed = await self._ledger.read_board(board)
-        if not created:
+        if not is_new:
             self._acknowledge(board, (await self._ledger.read_layout(board)).head)
             self._repair.confirm(board)
         await self._repair.prepare(board)
-        return changed, created
+        return changed
+
+    async def check_timezone(self, name: str) -> str | None:
+        """What is wrong with the name of a time zone, or None. What was right once is right for as long as we run."""
+        if name in self._known_zones:
+            return None
+        wrong = await check_timezone(self._ledger, name)
+        if wrong is None:
+            self._known_zones.add(name)
+        return wrong
 
     async def _fill_windows(self, board: str) -> None:
         is_done = False
@@ -98,7 +123,7 @@ class Administration:
         deadline = monotonic() + EARLIER_WAIT_S
         while (await self._ledger.read_transactions())[0] < until:
             if monotonic() > deadline:
-                raise Unavailable("another transaction lasts too long")
+                raise Unavailable("another transaction of the database lasts too long; repeat the request")
             await asyncio.sleep(POLL_S)
 
     async def erase_user(self, user_id: str) -> None:

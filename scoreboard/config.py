@@ -32,7 +32,7 @@ SETTINGS = {
     "JWT_ISSUER": "iss claim that tokens must have (any)",
     "JWT_AUDIENCE": "aud claim that tokens must have (any)",
     "PUBLIC_READS": "true or false: whether boards can be read without a token (true)",
-    "CORS_ORIGINS": "comma list of origins whose pages may call the API, or * (none)",
+    "CORS_ORIGINS": "comma list of origins whose pages may call the API, with credentials; or * alone, without (none)",
     "RATE_LIMIT": "submissions per user in so many seconds, all of which may come at once, or off (100/60s)",
     "FAST_LANE": "true or false: whether plain requests are answered without the framework's parser (true)",
     "STREAMS_MAX": "open streams, 1 to 1000000 (12000)",
@@ -238,8 +238,14 @@ class _Values:
 
     def origins(self, name: str) -> tuple[str, ...]:
         text = self.text(name)
-        origins = tuple(part.strip().rstrip("/") for part in text.split(",")) if text else ()
+        # Browsers send origins in lower case and without the slash.
+        origins = tuple(part.strip().rstrip("/").lower() for part in text.split(",")) if text else ()
         for origin in origins:
-            if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", origin):
                 raise StartupError(f"{PREFIX}{name}: {origin!r} is not an origin such as https://example.org")
+        if "*" in origins and len(origins) > 1:
+            raise StartupError(
+                f"{PREFIX}{name}: * stands for every origin, so it stands alone; "
+                f"leave out * or the others ({', '.join(origin for origin in origins if origin != '*')})"
+            )
         return origins

@@ -14,7 +14,7 @@ from typing import Any, Self
 import asyncpg
 
 from scoreboard.contracts import Query, load_queries
-from scoreboard.errors import ScoreboardError, Unavailable
+from scoreboard.errors import ScoreboardError, Unavailable, UnknownTimezone
 
 WRITE_POOL_MAX = 4
 READ_POOL_MAX = 8
@@ -36,6 +36,8 @@ KEEPALIVE_S = 5
 # a read-only standby, a transaction ended for being idle, a lock that was not to be had.
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
 _UNAVAILABLE_CODES = ("25006", "25P03", "55P03")
+_UNKNOWN_TIMEZONE_CODE = "22023"
+"""Invalid parameter value. What a statement takes of ours is checked, but for what boards hold already: time zones."""
 _CLOSED_CODE = "SB001"
 """Our own: the board takes no events now, and the message says why."""
 # Undone because of another transaction: serialization failure, deadlock. Or by a timeout of the server's: we give up
@@ -180,6 +182,10 @@ async def known_errors() -> AsyncIterator[None]:
             raise RolledBack("PostgreSQL undid the transaction") from exc
         if code == _CLOSED_CODE:
             raise Unavailable(str(exc)) from exc
+        if code == _UNKNOWN_TIMEZONE_CODE:
+            raise UnknownTimezone(
+                f"a board can't be used until an administrator gives it another time zone: {exc}"
+            ) from exc
         if code[:2] in _UNAVAILABLE_CLASSES or code in _UNAVAILABLE_CODES:
             raise Unavailable("PostgreSQL can't take the request now") from exc
         raise BatchRefused(str(exc)) from exc

@@ -7,12 +7,13 @@ ScoreboardError                  an expected failure: an HTTP status, a stable c
 ├── NotFound 404
 ├── MethodNotAllowed 405
 ├── RequestTimeout 408
+├── BoardNotEmpty 409
 ├── TooLarge 413
 ├── UnsupportedMediaType 415
 ├── Invalid 422 · Inapplicable 422 · UnknownAction 422 · ActionDisabled 422 · IdempotencyMismatch 422
 ├── RateLimited 429 · Cooldown 429 · DailyCap 429 · TooManyFailures 429 · TooManyMisses 429
 ├── InternalError 500
-└── Unavailable 503 · Overloaded 503
+└── Unavailable 503 · UnknownTimezone 503 · Overloaded 503
 StartupError                     why the command can't run, for the terminal; exit code 2
 RanksUnavailable                 Redis did not answer, or its answer was lost: callers go on without ranks
 
@@ -109,6 +110,10 @@ class MethodNotAllowed(ScoreboardError):
 
 class RequestTimeout(ScoreboardError):
     status, code, title = 408, "request_timeout", "The request did not arrive in time"
+
+
+class BoardNotEmpty(ScoreboardError):
+    status, code, title = 409, "board_not_empty", "The board has events already"
 
 
 class TooLarge(ScoreboardError):
@@ -219,6 +224,10 @@ class Unavailable(_RetryLater):
 
     def __init__(self, detail: str, *, retry_after_s: float = UNAVAILABLE_RETRY_AFTER_S) -> None:
         super().__init__(detail, retry_after_s=retry_after_s)
+
+
+class UnknownTimezone(Unavailable):
+    """The database does not know a board's time zone, so it can't tell the board's days. Another zone mends it."""
 
 
 class Overloaded(_RetryLater):

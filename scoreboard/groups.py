@@ -33,7 +33,9 @@ class Groups(Totals):
             case "no_board":
                 raise NotFound(f"there is no board {board!r}")
             case "too_many":
-                raise Invalid("group", f"board {board!r} has {GROUPS_PER_BOARD_MAX} groups already")
+                raise Invalid(
+                    "group", f"{group!r} would be one too many: the board {board!r} has {GROUPS_PER_BOARD_MAX} groups"
+                )
         return bool(row["outcome"] == "created")
 
     async def delete_group(self, board: str, group: str) -> None:
@@ -101,4 +103,4 @@ class Groups(Totals):
 
 
 def _no_group(board: str, group: str) -> NotFound:
-    return NotFound(f"there is no group {group!r} on a board {board!r}")
+    return NotFound(f"there is no group {group!r} on the board {board!r}, or no such board")

@@ -30,6 +30,7 @@ from scoreboard.ledger import Ledger, board_of
 from scoreboard.model import ALL, Board
 from scoreboard.repair import Repair
 from scoreboard.tasks import read_ahead
+from scoreboard.timezones import check_timezone
 from scoreboard.transfer import (
     LEDGER_COLUMNS,
     USER_COLUMNS,
@@ -249,6 +250,9 @@ async def import_board(
         board, header.epoch, header.events, 0, header.title, tuple(header.windows), header.ties, header.timezone,
         header.created_at, header.operator, header.floor,
     )  # fmt: skip
+    wrong = await check_timezone(ledger, wanted.timezone)
+    if wrong:
+        raise StartupError(f"{file.lines.name}: timezone: {wrong}")
     is_told = False
     async with ledger.hold(board) as connection:
         progress = await ledger.begin(connection, board)

@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 import orjson
 
-from scoreboard.errors import Invalid, NotFound
+from scoreboard.errors import BoardNotEmpty, Invalid, NotFound
 from scoreboard.groups import Groups
 from scoreboard.model import (
     BOARDS_LISTED_MAX,
@@ -25,6 +25,7 @@ from scoreboard.model import (
     format_time,
     parse_periods,
 )
+from scoreboard.timezones import ZoneRules
 
 FILL_EVENTS = 5_000
 """Events of a slice of a fill, for which its board is locked: some 50 ms."""
@@ -100,11 +101,14 @@ class Ledger(Groups):
         row = await self._fetch_one(self._writes, "revoke_event", board, seq, reason)
         match row["outcome"]:
             case "not_found":
-                raise NotFound(f"board {board!r} has no event {seq}")
+                raise NotFound(f"the board {board!r} has no event {seq}")
             case "not_revocable":
-                raise Invalid("seq", f"event {seq} of board {board!r} is no submission")
+                raise Invalid("seq", f"event {seq} of the board {board!r} is not a submission, so it can't be revoked")
             case "invalid":
-                raise Invalid("seq", f"without event {seq} the score of user {row['user_id']!r} would leave its bounds")
+                raise Invalid(
+                    "seq",
+                    f"without event {seq} the score of user {row['user_id']!r} would be beyond what a score can be",
+                )
         event = Event(
             row["seq"],
             row["user_id"],
@@ -126,15 +130,45 @@ class Ledger(Groups):
     async def put_board(self, board: Board) -> tuple[bool, bool]:
         """Create or change a board's settings; whether it is new, and whether windows of it are to be filled.
 
-        :raises Invalid: if it has events and counts in another way.
+        :raises BoardNotEmpty: if it has events and counts in another way.
         """
         settings = (board.title, list(board.windows), board.ties, board.timezone, board.operator, board.floor)
         row = await self._fetch_one(self._writes, "put_board", board.board_id, *settings)
         if row["outcome"] == "operator_fixed":
-            raise Invalid(
-                "operator", f"can't be {board.operator!r}: board {board.board_id!r} has events that were counted"
-            )
+            raise _operator_fixed(board.board_id, board.operator)
         return row["outcome"] == "created", row["is_filling"]
+
+    async def patch_board(self, board: str, changes: Mapping[str, Any]) -> bool:
+        """Change those settings of a board that are named and keep the others; whether windows are to be filled.
+
+        :param changes: by the names of the fields of a Board.
+        :raises NotFound: if there is no such board.
+        :raises BoardNotEmpty: if it has events and would count in another way.
+        :raises Invalid: if it would have a floor and another operator than sum.
+        """
+        values = [changes.get(name) for name in ("title", "windows", "ties", "timezone", "operator", "floor")]
+        row = await self._fetch_one(self._writes, "patch_board", board, list(changes), *values)
+        match row["outcome"]:
+            case "no_board":
+                raise NotFound(f"there is no board {board!r}")
+            case "operator_fixed":
+                raise _operator_fixed(board, changes["operator"])
+            case "floor_without_sum":
+                wrong = "floor" if changes.get("floor") is not None else "operator"
+                raise Invalid(
+                    wrong, f"{changes[wrong]!r} would give the board {board!r} a floor with another operator than 'sum'"
+                )
+        return bool(row["is_filling"])
+
+    async def read_timezone(self, name: str, moments: list[datetime]) -> ZoneRules | None:
+        """How the database understands the name of a time zone; None if it does not know it."""
+        rows = await self._fetch(self._reads, "read_timezone", name, moments)
+        return ZoneRules(rows[0]["is_abbreviation"], tuple(rows[0]["offsets_s"])) if rows else None
+
+    async def read_settings_seq(self, board: str) -> int:
+        """The seq of the event since which a board is set up as it is; 0 where that never changed."""
+        row = await self._fetch_one(self._reads, "read_settings_seq", board)
+        return int(row["settings_seq"])
 
     async def fill_windows(self, board: str) -> bool:
         """Do a slice of filling a board's new windows; whether that was the last one."""
@@ -306,6 +340,10 @@ class Ledger(Groups):
         """Periods whose count of users is wrong."""
         rows = await self._fetch(self._repairs, "verify_periods", board, limit)
         return [dict(row.items()) for row in rows]
+
+
+def _operator_fixed(board: str, operator: str) -> BoardNotEmpty:
+    return BoardNotEmpty(f"operator: can't be changed to {operator!r}: the board {board!r} has scores already")
 
 
 def _appended(rows: Sequence[asyncpg.Record]) -> Head | None:

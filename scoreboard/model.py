@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from scoreboard.shown import show
+
 SCORE_MAX = 2**53 - 1
 """Largest magnitude of a score or of an action's points: doubles, and so Redis scores, are exact up to here."""
 RADIUS, RADIUS_MAX = 5, 50
@@ -215,12 +217,18 @@ class Standings(msgspec.Struct, frozen=True):
     period: Period | None = None
 
 
-class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """The place after an entry of a ranking, which need not be there any more."""
+class Cursor(msgspec.Struct, frozen=True):
+    """The place after an entry of a ranking, which need not be there any more.
+
+    :ivar seq: where the board stood when the page before was read.
+    :ivar origin: what that was a page of, as a digest; empty where nobody asks.
+    """
 
     score: int
     user_id: str
     reached: int = 0
+    seq: int = 0
+    origin: bytes = b""
 
 
 class Board(msgspec.Struct, frozen=True):
@@ -301,7 +309,7 @@ def slice_around(place: int, radius: int, total: int) -> tuple[int, int]:
 
 def validate_name(value: str) -> str | None:
     """What is wrong with a board or action id, or None."""
-    return None if _NAME.fullmatch(value) else f"{value[:80]!r} is not 1 to 64 of A-Z a-z 0-9 . _ -"
+    return None if _NAME.fullmatch(value) else f"{show(value)} is not 1 to {ID_CHARS_MAX} of A-Z a-z 0-9 . _ -"
 
 
 def validate_user_id(value: str) -> str | None:
@@ -322,21 +330,28 @@ def validate_text(value: str, chars_max: int) -> str | None:
     if not 1 <= len(value) <= chars_max:
         return f"has {len(value)} characters, not 1 to {chars_max}"
     if any(unicodedata.category(char) in ("Cc", "Cs") for char in value):
-        return f"{value!r} has control characters or surrogates"
+        return f"{show(value)} has control characters or surrogates"
     if value.isspace():
-        return f"{value!r} is blank"
+        return f"{show(value)} is blank"
     return None
+
+
+def validate_title(value: str) -> str | None:
+    """What is wrong with a board's title, or None. A board need not have one."""
+    return validate_text(value, TITLE_CHARS_MAX) if value else None
 
 
 def validate_key(value: str) -> str | None:
     """What is wrong with an idempotency key, or None."""
-    return None if _KEY.fullmatch(value) else f"{value[:80]!r} is not 1 to 255 printable ASCII characters"
+    if _KEY.fullmatch(value):
+        return None
+    return f"{show(value)} is not 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII characters"
 
 
 @lru_cache(maxsize=256)  # the events of a batch share their time: formatting was 4 % of a busy server's samples
 def format_time(at: datetime) -> str:
     """RFC 3339 in UTC with milliseconds: 2026-11-23T10:00:00.123Z."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"  # strftime: year 1 is '1'
 
 
 @lru_cache(maxsize=256)

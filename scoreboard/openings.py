@@ -108,7 +108,7 @@ def parse_line(lines: Lines, raw: bytes, floor: int | None) -> tuple[str, int]:
     except (csv.Error, UnicodeDecodeError, ValueError) as exc:
         raise lines.refuse(f"is no line of CSV in UTF-8 ({exc})", text=raw) from exc
     if len(fields) != len(HEADER):
-        raise lines.refuse(f"has {len(fields)} fields, not userId,score", text=raw)
+        raise lines.refuse(f"has {len(fields)} fields instead of two, userId,score", text=raw)
     user, score = fields
     wrong = validate_user_id(user)
     if wrong:

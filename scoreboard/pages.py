@@ -5,8 +5,6 @@ encoded at that seq is right too, and the top ten needs no store at all. Otherwi
 """
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import blake2b
@@ -16,14 +14,14 @@ import msgspec
 import orjson
 
 from scoreboard.board_log import BoardLog
-from scoreboard.errors import Inapplicable, Invalid, NotFound, Overloaded
+from scoreboard.cursors import encode_cursor, stale_cursor, tell_origin
+from scoreboard.errors import NotFound, Overloaded, Unavailable
 from scoreboard.feed import Feed
 from scoreboard.frames import render_entry
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
 from scoreboard.model import (
     ALL,
-    SCORE_MAX,
     TOP_SIZE,
     Cursor,
     Page,
@@ -32,13 +30,11 @@ from scoreboard.model import (
     Standing,
     format_time,
     rank_entries,
-    validate_user_id,
 )
 from scoreboard.reads import Reads
 from scoreboard.repair import Repair
 
 PAGES_PER_BOARD_MAX = 256
-CURSOR_CHARS_MAX = 512
 PAST_READS_MAX = 2
 """Boards of the past that are computed at once: one may take PostgreSQL seconds."""
 PAST_WAIT_S = 1.0
@@ -81,7 +77,7 @@ class Pages:
         if first_day is not None:
             self._repair.use(board)
             page = await self._reads.read_page(board, window, first_day, offset=offset, limit=limit, after=after)
-            _check_cursor(page, after)
+            await self._check_cursor(board, page, after)
             return encode_page(board, page)
         answer = self.ready(board, key, window)
         if answer is not None:
@@ -94,7 +90,7 @@ class Pages:
                 return answer
             log = self._current_log(board, window)
         page = await self._read(board, key, window)
-        _check_cursor(page, after)
+        await self._check_cursor(board, page, after)
         answer = encode_page(board, page)
         if log is not None:
             _keep(log, key, page, answer)
@@ -200,9 +196,9 @@ class Pages:
         found, page = await self._ledger.read_group_page(
             board, group, window, first_day, offset=offset, limit=limit, after=after
         )
-        _check_cursor(page, after)
+        await self._check_cursor(board, page, after, group)
         self._reads.tell(board, page.position)
-        body = orjson.dumps(_render_whole(board, page) | {"group": group})
+        body = orjson.dumps(_render_whole(board, page, group) | {"group": group})
         return Answer(body, f'"{_name_state(page)}-{found.revision}"')
 
     async def read_past(self, board: str, as_of: int | datetime, *, offset: int, limit: int) -> Answer:
@@ -217,7 +213,7 @@ class Pages:
             async with asyncio.timeout(PAST_WAIT_S):
                 await self._past_turns.acquire()
         except TimeoutError as exc:
-            raise Overloaded("too many boards of the past are being computed") from exc
+            raise Overloaded("too many boards of the past are being computed; ask again later") from exc
         try:
             page = await self._ledger.read_past_page(board, as_of, offset=offset, limit=limit)
         finally:
@@ -229,6 +225,19 @@ class Pages:
         # shown does, and names and ties are those of now.
         digest = blake2b(body, digest_size=DIGEST_BYTES).hexdigest()
         return Answer(body, f'"{page.position}-{digest}"')
+
+    async def _check_cursor(self, board: str, page: Page, after: Cursor | None, group: str | None = None) -> None:
+        """:raises Invalid: if a page was asked for by a cursor of another one, or of before the settings changed."""
+        if after is None:
+            return
+        if after.origin != tell_origin(board, page, group):
+            raise stale_cursor()
+        try:
+            changed_at = await self._ledger.read_settings_seq(board)
+        except Unavailable:
+            return  # where settings can't be read, they can't be changed either
+        if after.seq < changed_at:
+            raise stale_cursor()
 
     def _current_log(self, board: str, window: str) -> BoardLog | None:
         """The window's log if it is right and has all that this server has told."""
@@ -259,13 +268,7 @@ class Pages:
 
 
 def _no_score(board: str, user_id: str) -> NotFound:
-    return NotFound(f"user {user_id!r} has no score on board {board!r}")
-
-
-def _check_cursor(page: Page, after: Cursor | None) -> None:
-    """:raises Invalid: if a cursor was made when the board's ties were ranked in another way."""
-    if after is not None and (page.ties == "first") != bool(after.reached):
-        raise Inapplicable("cursor", "is of a time when the ties of this board were ranked otherwise")
+    return NotFound(f"the user {user_id!r} has no score on the board {board!r}")
 
 
 def _keep(log: BoardLog, key: Key, page: Page, answer: Answer) -> None:
@@ -285,9 +288,8 @@ def encode_page(board: str, page: Page) -> Answer:
     return Answer(orjson.dumps(_render_whole(board, page)), f'"{_name_state(page)}"')
 
 
-def _render_whole(board: str, page: Page) -> dict[str, Any]:
-    last = page.entries[-1] if page.more and page.entries else None
-    following = encode_cursor(Cursor(last.score, last.user_id, last.reached)) if last is not None else None
+def _render_whole(board: str, page: Page, group: str | None = None) -> dict[str, Any]:
+    following = encode_cursor(board, page, group) if page.more and page.entries else None
     return render_page(board, page) | {"next": following}
 
 
@@ -323,26 +325,3 @@ def render_board(
 def percentile(standing: Standing, total: int) -> float:
     """100 times the share of users with a strictly lower score."""
     return 100 * standing.below / total if total else 0.0
-
-
-def encode_cursor(cursor: Cursor) -> str:
-    """The place after an entry, for the next page."""
-    parts = [cursor.score, cursor.user_id] + ([cursor.reached] if cursor.reached else [])
-    return base64.urlsafe_b64encode(orjson.dumps(parts)).rstrip(b"=").decode()
-
-
-def decode_cursor(text: str) -> Cursor:
-    """The place of the entry before the page.
-
-    :raises Invalid: if the cursor is not one of ours.
-    """
-    try:
-        if len(text) > CURSOR_CHARS_MAX:
-            raise ValueError("too long")
-        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
-        cursor = msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=Cursor)
-    except (ValueError, binascii.Error, RecursionError) as exc:
-        raise Invalid("cursor", f"{text[:80]!r} is not a cursor of a leaderboard answer") from exc
-    if abs(cursor.score) > SCORE_MAX or validate_user_id(cursor.user_id) or not 0 <= cursor.reached <= SCORE_MAX:
-        raise Invalid("cursor", f"{text[:80]!r} is not a cursor of a leaderboard answer")
-    return cursor

@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from scoreboard import keys
-from scoreboard.errors import NotFound, RanksUnavailable, Unavailable
+from scoreboard.errors import NotFound, RanksUnavailable, Unavailable, UnknownTimezone
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
 from scoreboard.model import SCORE_MAX, Event, Head, format_time
@@ -78,6 +78,7 @@ class Repair:
         self._on_healed = on_healed
         self._watched: dict[str, _Watched] = {}
         self._suspects: set[str] = set()
+        self._unusable: set[str] = set()
         self._wake = asyncio.Event()
         self._healing: dict[str, asyncio.Task[None]] = {}
         self._name = secrets.token_hex(8)
@@ -244,6 +245,10 @@ class Repair:
             await self.heal(board)
         except NotFound:
             self._forget(board)
+        except UnknownTimezone as exc:
+            if board not in self._unusable:  # it stays suspect and is tried again, but once is enough to be told
+                self._unusable.add(board)
+                log.error("board_unusable", board=board, error=str(exc))
         except (Unavailable, RanksUnavailable):
             pass  # stays suspect; the next tick tries again
         else:
@@ -251,11 +256,13 @@ class Repair:
 
     def _trust(self, board: str) -> None:
         self._suspects.discard(board)
+        self._unusable.discard(board)
         self._on_healed(board)
 
     def _forget(self, board: str) -> None:
         self._watched.pop(board, None)
         self._suspects.discard(board)
+        self._unusable.discard(board)
 
     async def heal(self, board: str) -> None:
         """Make the ranks equal to the ledger, as it is at some moment during the call.

@@ -5,7 +5,7 @@ They are what is read while Redis is away, of periods that are over, and by whoe
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -154,9 +154,13 @@ class Totals(Database):
             raise NotFound(f"there is no board {board!r}")
         if window not in row["windows"]:
             if window in row["filling"]:
-                raise Unavailable(f"window {window!r} of board {board!r} is being filled from its history")
+                raise Unavailable(
+                    f"the window {window!r} of the board {board!r} is being filled from its history; ask again later"
+                )
             has = ", ".join(row["windows"])
-            raise Inapplicable("window", f"{window!r} is not a window of board {board!r}; it has: {has}")
+            raise Inapplicable("window", f"the board {board!r} has no window {window!r}; it has {has}")
+        if first_day is not None:
+            check_first_day(window, first_day)
         period = Period(window, row["period"], row["ends_ms"]) if window != ALL else None
         position = Position(row["epoch"], row["seq"])
         return View(board, window, row["period"], position, row["ties"], row["players"], period)
@@ -249,8 +253,20 @@ class Totals(Database):
             raise NotFound(f"there is no board {board!r}")
         if not found["is_past"]:
             asked = as_of if isinstance(as_of, int) else as_of.isoformat()
-            raise Inapplicable("asOf", f"{asked} is yet to come: board {board!r} stands at {found['head']}")
+            raise Inapplicable("asOf", f"{asked} is in the future: the board {board!r} is at seq {found['head']}")
         return found
+
+
+def check_first_day(window: str, first_day: str) -> None:
+    """:raises Invalid: if no period of the window begins on that day."""
+    day = date.fromisoformat(first_day)
+    if window == "week" and day.isoweekday() != 1:
+        monday = day - timedelta(days=min(day.isoweekday() - 1, day.toordinal() - 1))
+        raise Inapplicable(
+            "period", f"{first_day!r} is not the first day of a week, which is a Monday, such as {monday}"
+        )
+    if window == "month" and day.day != 1:
+        raise Inapplicable("period", f"{first_day!r} is not the first day of a month, such as {day.replace(day=1)}")
 
 
 def ranked_page(
@@ -269,8 +285,8 @@ def _too_far(board: str, found: asyncpg.Record, offset: int) -> Inapplicable:
     seq, head = found["seq"], found["head"]
     return Inapplicable(
         "asOf",
-        f"seq {seq} of board {board!r} is {seq} events from its start and {head - seq} from its end (offset {offset}): "
-        f"{PAST_EVENTS_MAX} events are looked through at most, of which one from the end counts as {BACK_COST}",
+        f"seq {seq} of the board {board!r} is {seq} events from its start and {head - seq} from its end, at offset "
+        f"{offset}; at most {PAST_EVENTS_MAX} events are looked through, and one from the end counts as {BACK_COST}",
     )
 
 

@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from functools import cache
 from sys import intern
 from typing import Annotated, Any, BinaryIO, Literal
-from zoneinfo import available_timezones
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from scoreboard import timezones
 from scoreboard.errors import StartupError
 from scoreboard.model import (
     ALL,
@@ -37,6 +37,7 @@ from scoreboard.model import (
     validate_key,
     validate_name,
     validate_text,
+    validate_title,
     validate_user_id,
 )
 
@@ -410,12 +411,13 @@ def _wrong_in_board(line: BoardLine) -> str | None:
         return f"board {wrong_id}"
     if sorted(set(line.windows), key=WINDOWS.index) != line.windows or ALL not in line.windows:
         return f"windows {line.windows} are not some of {list(WINDOWS)} in this order, with {ALL!r}"
-    if line.timezone not in available_timezones():
-        return f"timezone {line.timezone!r} is not a name of the IANA time zone database"
-    if not line.title.isprintable():
-        return f"title {line.title!r} has unprintable characters"
+    if line.timezone not in timezones.names():
+        return f"timezone {line.timezone!r} is not a name of the IANA time zone database, such as Europe/Berlin"
+    wrong_title = validate_title(line.title)
+    if wrong_title:
+        return f"title {wrong_title}"
     if line.floor is not None and line.operator != "sum":
-        return f"floor {line.floor} has no meaning with operator {line.operator!r}"
+        return f"floor {line.floor} goes with the operator 'sum' only, not with {line.operator!r}"
     return None
 
 

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from scoreboard.database import BatchRefused
+from scoreboard.errors import NotFound, UnknownTimezone
 from scoreboard.ledger import Ledger
 from scoreboard.model import ALL, WINDOWS, Board, Head, Scored, Standing, Standings
 from scoreboard.ranks import PeriodOver, Ranks
@@ -76,7 +78,11 @@ async def verify(
     progress = _Progress(sum(2 * board.seq + board.players for board in boards), report)
     differences: list[Difference] = []
     for board in boards:
-        differences += await _verify_board(ledger, ranks, board, progress)
+        try:
+            differences += await _verify_board(ledger, ranks, board, progress)
+        except (UnknownTimezone, BatchRefused, NotFound) as exc:
+            # Of this board, and of no other. One that can't be checked is not one that is right.
+            differences.append(Difference(board.board_id, "can't be checked", str(exc)))
     return len(boards), differences
 
 

@@ -1,26 +1,19 @@
 """Boards and their actions. Reading is public, changing needs the scope ``admin``."""
 
 import re
+import unicodedata
+from collections.abc import Sequence
 from datetime import datetime
-from functools import cache
-from zoneinfo import available_timezones
+from typing import Any
 
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
 from scoreboard.errors import Invalid, NotFound
-from scoreboard.http.bodies import Bounds, action_decoder, board_decoder, revoke_decoder
-from scoreboard.http.parse import (
-    check_is_admin,
-    check_may_read,
-    check_name,
-    decode_body,
-    decode_name,
-    parse_after,
-    parse_day,
-    parse_integer,
-    parse_window,
-)
+from scoreboard.http.bodies import BoardBody, Bounds, action_decoder, board_decoder, patch_decoder, revoke_decoder
+from scoreboard.http.parse import PATCH_TYPES, check_is_admin, check_may_read, check_name, decode_body, decode_name
+from scoreboard.http.protocol import read_body
+from scoreboard.http.query import parse_after, parse_day, parse_integer, parse_query, parse_window
 from scoreboard.http.render import Answer, json_response
 from scoreboard.http.services import Services
 from scoreboard.model import (
@@ -35,14 +28,17 @@ from scoreboard.model import (
     Board,
     format_time,
     validate_text,
+    validate_title,
 )
+from scoreboard.shown import show
 
 
 async def list_boards(services: Services, request: Request) -> HTTPResponse:
-    """Boards in the order of their ids; ``next`` is the ``after=`` of the next page."""
+    """Boards in the order of their ids; ``next`` is the ``cursor=`` of the next page."""
     check_may_read(services, request)
-    limit = parse_integer(request, "limit", 100, low=1, high=BOARDS_LISTED_MAX)
-    after = parse_after(request, check_name)
+    query = parse_query(request, "limit", "cursor", "after")
+    limit = parse_integer(query, "limit", 100, low=1, high=BOARDS_LISTED_MAX)
+    after = parse_after(query, check_name)
     boards = await services.ledger.list_boards(after=after, limit=limit + 1)
     page = boards[:limit]
     following = page[-1].board_id if len(boards) > limit else None
@@ -52,40 +48,87 @@ async def list_boards(services: Services, request: Request) -> HTTPResponse:
 async def read_board(services: Services, request: Request, board: str) -> HTTPResponse:
     """One board's settings and position."""
     check_may_read(services, request)
+    parse_query(request)
     return json_response(render_board(await services.ledger.read_board(decode_name("board", board))))
 
 
 async def put_board(services: Services, request: Request, board: str) -> HTTPResponse:
-    """Create or change a board."""
+    """Create a board, or replace all its settings: those that are not named get their defaults."""
     check_is_admin(services, request)
+    parse_query(request)
     board_id = decode_name("board", board)
+    await read_body(request)
     body = decode_body(request, board_decoder)
-    if body.timezone not in timezones():
-        raise Invalid("timezone", f"{body.timezone!r} is not a name of the IANA time zone database")
-    if not body.title.isprintable():
-        raise Invalid("title", "has unprintable characters")
-    if len(set(body.windows)) < len(body.windows) or ALL not in body.windows:
-        raise Invalid("windows", f"{list(body.windows)} is not 'all' and any of day, week and month, each once")
-    if body.floor is not None and body.operator != "sum":
-        raise Invalid("floor", f"{body.floor} has no meaning with operator {body.operator!r}")
-    windows = tuple(window for window in WINDOWS if window in body.windows)
-    settings = (body.title, windows, body.ties, body.timezone, datetime.min, body.operator, body.floor)
-    changed, created = await services.administration.put_board(Board(board_id, "", 0, 0, *settings))
+    named = await _check_settings(services, {name: getattr(body, name) for name in BoardBody.__struct_fields__})
+    wanted = Board(board_id, "", 0, 0, created_at=datetime.min, **named)
+    changed, created = await services.administration.put_board(wanted)
     return json_response(render_board(changed), 201 if created else 200)
 
 
-async def list_periods(services: Services, request: Request, board: str) -> HTTPResponse:
-    """The periods of a window in which something happened, newest first; ``next`` is the next page's ``before=``."""
-    check_may_read(services, request)
+async def patch_board(services: Services, request: Request, board: str) -> HTTPResponse:
+    """Change those settings of a board that are named. Source: RFC 7396 (JSON merge patch)."""
+    check_is_admin(services, request)
+    parse_query(request)
     board_id = decode_name("board", board)
-    window = parse_window(request)
+    await read_body(request)
+    named = decode_body(request, patch_decoder, PATCH_TYPES).named
+    if not named:
+        raise Invalid("body", f"names nothing to change; name any of {', '.join(BoardBody.__struct_fields__)}")
+    changes = await _check_settings(services, named)
+    return json_response(render_board(await services.administration.patch_board(board_id, changes)))
+
+
+async def _check_settings(services: Services, named: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a board, as far as they are named, as the board will have them.
+
+    :raises Invalid: if one can't be.
+    """
+    checked = dict(named)
+    if "title" in named:
+        checked["title"] = _check_title(named["title"])
+    if "windows" in named:
+        checked["windows"] = _check_windows(named["windows"])
+    if "timezone" in named:
+        wrong = await services.administration.check_timezone(named["timezone"])
+        if wrong:
+            raise Invalid("timezone", wrong)
+    if named.get("floor") is not None and named.get("operator", "sum") != "sum":
+        raise Invalid(
+            "floor", f"{named['floor']} goes with the operator 'sum' only, not with {named['operator']!r}; leave it out"
+        )
+    return checked
+
+
+def _check_title(title: str) -> str:
+    title = unicodedata.normalize("NFC", title)
+    wrong = validate_title(title)
+    if wrong:
+        raise Invalid("title", wrong)
+    return title
+
+
+def _check_windows(windows: Sequence[str]) -> tuple[str, ...]:
+    if len(set(windows)) < len(windows):
+        raise Invalid("windows", f"{show(list(windows))} names a window twice; name each once")
+    if ALL not in windows:
+        raise Invalid("windows", f"{show(list(windows))} lacks 'all', which every board has")
+    return tuple(window for window in WINDOWS if window in windows)
+
+
+async def list_periods(services: Services, request: Request, board: str) -> HTTPResponse:
+    """The periods of a window in which something happened, newest first; ``next`` is the next page's ``cursor=``."""
+    check_may_read(services, request)
+    query = parse_query(request, "window", "limit", "cursor", "before")
+    board_id = decode_name("board", board)
+    window = parse_window(query)
     if window == ALL:
-        raise Invalid("window", "is to be day, week or month: 'all' has no periods")
-    limit = parse_integer(request, "limit", 50, low=1, high=PERIODS_LISTED_MAX)
-    before = parse_day(request, "before") or "infinity"
+        raise Invalid("window", "must be day, week or month: 'all' has no periods")
+    limit = parse_integer(query, "limit", 50, low=1, high=PERIODS_LISTED_MAX)
+    query.refuse_together("cursor", "before")
+    before = parse_day(query, "cursor") or parse_day(query, "before") or "infinity"
     known = await services.ledger.read_board(board_id)
     if window not in known.windows:
-        raise Invalid("window", f"{window!r} is not a window of board {board_id!r}; it has: {', '.join(known.windows)}")
+        raise Invalid("window", f"the board {board_id!r} has no window {window!r}; it has {', '.join(known.windows)}")
     periods = await services.ledger.list_periods(board_id, window, before=before, limit=limit + 1)
     page = periods[:limit]
     return json_response(
@@ -107,11 +150,13 @@ async def list_periods(services: Services, request: Request, board: str) -> HTTP
 
 
 async def revoke_event(services: Services, request: Request, board: str, seq: str) -> HTTPResponse:
-    """Make a submission undone by another event."""
+    """Undo a submission by another event."""
     check_is_admin(services, request)
+    parse_query(request)
     board_id = decode_name("board", board)
     if not re.fullmatch(r"[0-9]{1,16}", seq) or not 1 <= int(seq) <= SCORE_MAX:
-        raise Invalid("seq", f"{seq[:80]!r} is not the number of an event")
+        raise Invalid("seq", f"{show(seq)} is not the number of an event, a whole number from 1")
+    await read_body(request)
     body = decode_body(request, revoke_decoder)
     wrong = validate_text(body.reason, REASON_CHARS_MAX)
     if wrong:
@@ -138,6 +183,7 @@ async def revoke_event(services: Services, request: Request, board: str, seq: st
 async def list_actions(services: Services, request: Request, board: str) -> HTTPResponse:
     """A board's actions, disabled ones too."""
     check_may_read(services, request)
+    parse_query(request)
     board_id = decode_name("board", board)
     await services.ledger.read_board(board_id)
     actions = await services.ledger.list_actions(board_id, limit=ACTIONS_PER_BOARD_MAX)
@@ -147,15 +193,17 @@ async def list_actions(services: Services, request: Request, board: str) -> HTTP
 async def put_action(services: Services, request: Request, board: str, action: str) -> HTTPResponse:
     """Create or change an action."""
     check_is_admin(services, request)
+    parse_query(request)
     board_id, action_id = decode_name("board", board), decode_name("action", action)
+    await read_body(request)
     body = decode_body(request, action_decoder)
-    await services.ledger.read_board(board_id)
     fixed, low, high = _points(body.points)
+    await services.ledger.read_board(board_id)
     bound = ACTIONS_PER_BOARD_MAX
     if await services.ledger.count_actions(board_id, bound=bound) >= bound:
         known = await services.ledger.list_actions(board_id, limit=bound)
         if action_id not in {each.action_id for each in known}:
-            raise Invalid("action", f"board {board_id!r} has {bound} actions already")
+            raise Invalid("action", f"{action_id!r} would be one too many: the board {board_id!r} has {bound} actions")
     wanted = Action(action_id, fixed, body.cooldown_seconds, body.daily_cap, body.enabled, low, high)
     changed, created = await services.ledger.put_action(board_id, wanted)
     return json_response(render_action(changed), 201 if created else 200)
@@ -164,9 +212,10 @@ async def put_action(services: Services, request: Request, board: str, action: s
 async def disable_action(services: Services, request: Request, board: str, action: str) -> HTTPResponse:
     """Disable an action; what was recorded with it stays."""
     check_is_admin(services, request)
+    parse_query(request)
     board_id, action_id = decode_name("board", board), decode_name("action", action)
     if await services.ledger.disable_action(board_id, action_id) is None:
-        raise NotFound(f"there is no action {action_id!r} on a board {board_id!r}")
+        raise NotFound(f"there is no action {action_id!r} on the board {board_id!r}, or no such board")
     return Answer(None, 204)
 
 
@@ -175,7 +224,7 @@ def _points(points: int | Bounds) -> tuple[int | None, int | None, int | None]:
     if not isinstance(points, Bounds):
         return points, None, None
     if points.min > points.max:
-        raise Invalid("points", f"the least, {points.min}, is more than the most, {points.max}")
+        raise Invalid("points.min", f"{points.min} is more than points.max, {points.max}")
     return None, points.min, points.max
 
 
@@ -206,9 +255,3 @@ def render_action(action: Action) -> dict[str, object]:
         "dailyCap": action.daily_cap,
         "enabled": action.enabled,
     }
-
-
-@cache
-def timezones() -> frozenset[str]:
-    """The names of the IANA time zone database, read once."""
-    return frozenset(available_timezones())

@@ -32,6 +32,13 @@ _USER_ID: Schema = {"minLength": 1, "maxLength": ID_CHARS_MAX}
 _KEY: Schema = {"minLength": 1, "maxLength": IDEMPOTENCY_KEY_CHARS_MAX, "pattern": "^[ -~]+$"}
 _WINDOWS: Schema = {"uniqueItems": True, "contains": {"const": "all"}}
 _POINTS: Schema = {"minimum": -SCORE_MAX, "maximum": SCORE_MAX}
+# How long a title is, is counted once it is in normal form.
+Title = Annotated[str, Meta(extra_json_schema={"maxLength": TITLE_CHARS_MAX})]
+BoardWindows = Annotated[
+    tuple[Literal["all", "day", "week", "month"], ...],
+    Meta(min_length=1, max_length=len(WINDOWS), extra_json_schema=_WINDOWS),
+]
+Timezone = Annotated[str, Meta(min_length=1, max_length=64)]
 UserId = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
 
 
@@ -67,15 +74,34 @@ class BatchBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 class BoardBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """A board's settings."""
 
-    title: Annotated[str, Meta(max_length=TITLE_CHARS_MAX)] = ""
-    windows: Annotated[
-        tuple[Literal["all", "day", "week", "month"], ...],
-        Meta(min_length=1, max_length=len(WINDOWS), extra_json_schema=_WINDOWS),
-    ] = ("all",)
+    title: Title = ""
+    windows: BoardWindows = ("all",)
     ties: Ties = "shared"
-    timezone: Annotated[str, Meta(min_length=1, max_length=64)] = "UTC"
+    timezone: Timezone = "UTC"
     operator: Operator = "sum"
     floor: Points | None = None
+
+
+class BoardPatch(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """Those settings of a board that are to change; null gives one its default."""
+
+    title: Title | msgspec.UnsetType | None = msgspec.UNSET
+    windows: BoardWindows | msgspec.UnsetType | None = msgspec.UNSET
+    ties: Ties | msgspec.UnsetType | None = msgspec.UNSET
+    timezone: Timezone | msgspec.UnsetType | None = msgspec.UNSET
+    operator: Operator | msgspec.UnsetType | None = msgspec.UNSET
+    floor: Points | msgspec.UnsetType | None = msgspec.UNSET
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """The settings that are named, with the defaults of a new board where they are null."""
+        fields = {field.name: field.default for field in msgspec.structs.fields(BoardBody)}
+        values = {name: getattr(self, name) for name in fields}
+        return {
+            name: fields[name] if value is None else value
+            for name, value in values.items()
+            if value is not msgspec.UNSET
+        }
 
 
 class Bounds(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
@@ -119,6 +145,7 @@ class GroupBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 batch_decoder = msgspec.json.Decoder(BatchBody)
 submission_decoder = msgspec.json.Decoder(SubmissionBody)
 board_decoder = msgspec.json.Decoder(BoardBody)
+patch_decoder = msgspec.json.Decoder(BoardPatch)
 action_decoder = msgspec.json.Decoder(ActionBody)
 user_decoder = msgspec.json.Decoder(UserBody)
 revoke_decoder = msgspec.json.Decoder(RevokeBody)

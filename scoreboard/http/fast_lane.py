@@ -25,6 +25,7 @@ from scoreboard.http.plain import PlainRequest, parse_plain
 from scoreboard.http.protocol import ScoreboardProtocol
 from scoreboard.http.render import (
     JSON,
+    NO_SNIFFING,
     PAGE_ROUTE,
     Answer,
     Handler,
@@ -193,7 +194,13 @@ def parse_page_query(query: str) -> tuple[str, Key] | None:
 
 def _prepare(plan: _Plan, page: PageAnswer) -> None:
     """Encode the answer around its request id, once for all who send this head until the page changes."""
-    headers: dict[str, Any] = {"etag": page.etag, "cache-control": REVALIDATE, "x-request-id": "", **plan.more_headers}
+    headers: dict[str, Any] = {
+        "etag": page.etag,
+        "cache-control": REVALIDATE,
+        "x-request-id": "",
+        **NO_SNIFFING,
+        **plan.more_headers,
+    }
     if matches(plan.if_none_match, page.etag):
         response = Answer(None, 304, headers)
     else:

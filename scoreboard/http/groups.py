@@ -12,24 +12,25 @@ from scoreboard.http.parse import (
     check_user_id,
     decode_body,
     decode_name,
-    parse_after,
-    parse_integer,
 )
 from scoreboard.http.protocol import read_body
+from scoreboard.http.query import parse_after, parse_integer, parse_query
 from scoreboard.http.render import Answer, json_response
 from scoreboard.http.services import Services
 from scoreboard.model import GROUPS_PER_BOARD_MAX, MEMBERS_LISTED_MAX
+from scoreboard.shown import show
 
 GROUP_BYTES_MAX = 8 * 1024 * 1024
 """Of a group's body: 10,000 ids of 64 characters, each of which JSON may write in up to 12 bytes."""
 
 
 async def list_groups(services: Services, request: Request, board: str) -> HTTPResponse:
-    """A board's groups in the order of their ids; ``next`` is the ``after=`` of the next page."""
+    """A board's groups in the order of their ids; ``next`` is the ``cursor=`` of the next page."""
     check_may_read(services, request)
+    query = parse_query(request, "limit", "cursor", "after")
     board_id = decode_name("board", board)
-    limit = parse_integer(request, "limit", 100, low=1, high=GROUPS_PER_BOARD_MAX)
-    after = parse_after(request, check_name)
+    limit = parse_integer(query, "limit", 100, low=1, high=GROUPS_PER_BOARD_MAX)
+    after = parse_after(query, check_name)
     groups = await services.ledger.list_groups(board_id, after=after, limit=limit + 1)
     if not groups:
         await services.ledger.read_board(board_id)  # a board that does not exist is not one without groups
@@ -44,11 +45,12 @@ async def list_groups(services: Services, request: Request, board: str) -> HTTPR
 
 
 async def read_group(services: Services, request: Request, board: str, group: str) -> HTTPResponse:
-    """A group's members in the order of their ids; ``next`` is the ``after=`` of the next page."""
+    """A group's members in the order of their ids; ``next`` is the ``cursor=`` of the next page."""
     check_may_read(services, request)
+    query = parse_query(request, "limit", "cursor", "after")
     board_id, group_id = decode_name("board", board), decode_name("group", group)
-    limit = parse_integer(request, "limit", 100, low=1, high=MEMBERS_LISTED_MAX)
-    after = parse_after(request, check_user_id)
+    limit = parse_integer(query, "limit", 100, low=1, high=MEMBERS_LISTED_MAX)
+    after = parse_after(query, check_user_id)
     found, members = await services.ledger.list_members(board_id, group_id, after=after, limit=limit + 1)
     page = members[:limit]
     return json_response(
@@ -65,6 +67,7 @@ async def read_group(services: Services, request: Request, board: str, group: st
 async def put_group(services: Services, request: Request, board: str, group: str) -> HTTPResponse:
     """Make a group have these members and no others."""
     check_is_admin(services, request)
+    parse_query(request)
     board_id, group_id = decode_name("board", board), decode_name("group", group)
     await read_body(request, GROUP_BYTES_MAX)
     members = _check_members(decode_body(request, group_decoder).members)
@@ -76,6 +79,7 @@ async def put_group(services: Services, request: Request, board: str, group: str
 async def delete_group(services: Services, request: Request, board: str, group: str) -> HTTPResponse:
     """Delete a group; its members' scores stay."""
     check_is_admin(services, request)
+    parse_query(request)
     await services.ledger.delete_group(decode_name("board", board), decode_name("group", group))
     return Answer(None, 204)
 
@@ -87,5 +91,5 @@ def _check_members(members: list[str]) -> list[str]:
         check_user_id(f"members[{place}]", member)
         first = places.setdefault(member, place)
         if first != place:
-            raise Invalid(f"members[{place}]", f"{member!r} is members[{first}] already")
+            raise Invalid(f"members[{place}]", f"{show(member)} is members[{first}] already; name each user once")
     return members

@@ -19,6 +19,7 @@ from scoreboard.errors import (
 from scoreboard.http.addresses import Address
 from scoreboard.http.admission import FAILURES_WINDOW_S
 from scoreboard.http.parse import DEFAULT_BOARD
+from scoreboard.http.query import parse_leniently
 from scoreboard.http.services import Services
 from scoreboard.model import ALL
 
@@ -27,7 +28,7 @@ LOOKUPS = "/api/"
 """What is read below it may need a store."""
 FROM_MEMORY = frozenset({"/api/leaderboard", "/api/leaderboard/stream"})
 """Routes that need none while their board is followed, unless they ask for NEEDS_STORE."""
-NEEDS_STORE = frozenset({"asOf", "group", "period"})
+NEEDS_STORE = ("asOf", "group", "period")
 
 
 def check_misses(services: Services, request: Request, route: str, client: Address) -> None:
@@ -77,9 +78,10 @@ def count_failure(
 
 def _is_followed(services: Services, request: Request) -> bool:
     """Whether what is asked for is kept in memory."""
-    asked = request.args
-    board, window = asked.get("board", DEFAULT_BOARD), asked.get("window", ALL)
-    return NEEDS_STORE.isdisjoint(asked) and services.feed.follows(board, window)
+    if any(parse_leniently(request, name) for name in NEEDS_STORE):
+        return False
+    board, window = parse_leniently(request, "board"), parse_leniently(request, "window")
+    return services.feed.follows(board or DEFAULT_BOARD, window or ALL)
 
 
 def _is_lookup(request: Request, route: str) -> bool:

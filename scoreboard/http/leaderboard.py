@@ -6,26 +6,26 @@ from typing import Any
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
+from scoreboard.cursors import decode_cursor
 from scoreboard.errors import Invalid
-from scoreboard.http.parse import (
-    DEFAULT_BOARD,
-    check_may_read,
-    check_name,
-    decode_user_id,
+from scoreboard.http.parse import DEFAULT_BOARD, check_may_read, check_name, decode_user_id
+from scoreboard.http.query import (
+    Query,
     parse_as_of,
     parse_board,
     parse_integer,
-    parse_period,
-    parse_text,
+    parse_query,
     parse_user_ids,
-    parse_window,
+    parse_view,
 )
 from scoreboard.http.render import JSON, Answer, json_response
 from scoreboard.http.services import Services
 from scoreboard.model import ALL, HISTORY_SIZE_MAX, PAGE_SIZE_MAX, RADIUS, RADIUS_MAX, SCORE_MAX, format_time
 from scoreboard.pages import Answer as PageAnswer
-from scoreboard.pages import Key, decode_cursor
+from scoreboard.pages import Key
 
+VIEW = ("board", "window", "period")
+"""The parameters of every read of a window."""
 DEFAULT_PAGE: Key = (10, 0, None)
 # A page may be kept but must be checked against its tag before each use.
 REVALIDATE = "no-cache"
@@ -36,7 +36,8 @@ async def read_leaderboard(services: Services, request: Request) -> HTTPResponse
     check_may_read(services, request)
     # Most ask for nothing special; looking for each parameter took 2 % of an answer.
     if request.query_string:
-        answer = await _read_asked(services, request)
+        query = parse_query(request, *VIEW, "limit", "offset", "cursor", "group", "asOf")
+        answer = await _read_asked(services, query)
     else:
         answer = await services.pages.read_leaderboard(DEFAULT_BOARD, DEFAULT_PAGE)
     headers = {"etag": answer.etag, "cache-control": REVALIDATE}
@@ -45,40 +46,32 @@ async def read_leaderboard(services: Services, request: Request) -> HTTPResponse
     return Answer(answer.body, 200, headers, JSON)
 
 
-async def _read_asked(services: Services, request: Request) -> PageAnswer:
+async def _read_asked(services: Services, query: Query) -> PageAnswer:
     """The page that a query asks for: of a board, of a group of it, or of its past."""
-    board, key, window, first_day = _parse_page(request)
-    group, as_of = parse_text(request, "group"), parse_as_of(request)
+    board, window, first_day = parse_view(query)
+    group, as_of, key = query.text("group"), parse_as_of(query), _parse_key(query)
     if as_of is not None:
-        limit, offset, after = key
-        others = {"window": window != ALL, "group": group is not None, "cursor": after is not None}
-        if any(others.values()):
-            raise Invalid("asOf", f"does not go together with {', '.join(name for name in others if others[name])}")
+        query.refuse_together("asOf", "group", "cursor")
+        if window != ALL:
+            raise Invalid("window", f"'{window}' does not go together with asOf: only window 'all' has a past")
+        limit, offset, _ = key
         return await services.pages.read_past(board, as_of, offset=offset, limit=limit)
     if group is not None:
         return await services.pages.read_group(board, check_name("group", group), key, window, first_day)
     return await services.pages.read_leaderboard(board, key, window, first_day)
 
 
-def _parse_page(request: Request) -> tuple[str, Key, str, str | None]:
-    board, window, first_day = parse_view(request)
-    limit = parse_integer(request, "limit", DEFAULT_PAGE[0], low=1, high=PAGE_SIZE_MAX)
-    offset = parse_integer(request, "offset", 0, low=0, high=SCORE_MAX)
-    cursor = parse_text(request, "cursor")
-    if cursor is not None and offset:
-        raise Invalid("cursor", "does not go together with offset")
-    return board, (limit, offset, decode_cursor(cursor) if cursor is not None else None), window, first_day
-
-
-def parse_view(request: Request) -> tuple[str, str, str | None]:
-    """The board, window and first day of a period of it that a query asks for."""
-    window = parse_window(request)
-    return parse_board(request), window, parse_period(request, window)
+def _parse_key(query: Query) -> Key:
+    query.refuse_together("offset", "cursor")
+    limit = parse_integer(query, "limit", DEFAULT_PAGE[0], low=1, high=PAGE_SIZE_MAX)
+    offset = parse_integer(query, "offset", 0, low=0, high=SCORE_MAX)
+    cursor = query.text("cursor")
+    return limit, offset, decode_cursor(cursor) if cursor is not None else None
 
 
 def matches(if_none_match: str | None, etag: str) -> bool:
     """Whether an If-None-Match header names the tag; weak comparison, as RFC 9110 section 13.1.2 has it."""
-    if if_none_match is None:
+    if if_none_match is None or (etag not in if_none_match and "*" not in if_none_match):
         return False
     tags = [tag.strip() for tag in if_none_match.split(",")]
     return "*" in tags or any(tag.removeprefix("W/") == etag for tag in tags)
@@ -87,35 +80,39 @@ def matches(if_none_match: str | None, etag: str) -> bool:
 async def read_around(services: Services, request: Request, user_id: str) -> HTTPResponse:
     """A user and the neighbours."""
     check_may_read(services, request)
+    query = parse_query(request, *VIEW, "radius")
     user = decode_user_id(user_id)
-    board, window, first_day = parse_view(request)
-    radius = parse_integer(request, "radius", RADIUS, low=0, high=RADIUS_MAX)
+    board, window, first_day = parse_view(query)
+    radius = parse_integer(query, "radius", RADIUS, low=0, high=RADIUS_MAX)
     return json_response(await services.pages.read_around(board, user, radius, window, first_day))
 
 
 async def read_users(services: Services, request: Request) -> HTTPResponse:
     """Some users, in the order asked."""
     check_may_read(services, request)
-    board, window, first_day = parse_view(request)
-    return json_response(await services.pages.read_users(board, parse_user_ids(request), window, first_day))
+    query = parse_query(request, *VIEW, "ids", "id")
+    board, window, first_day = parse_view(query)
+    return json_response(await services.pages.read_users(board, parse_user_ids(query), window, first_day))
 
 
 async def read_stats(services: Services, request: Request, user_id: str) -> HTTPResponse:
     """A user's place on a board."""
     check_may_read(services, request)
+    query = parse_query(request, *VIEW)
     user = decode_user_id(user_id)
-    board, window, first_day = parse_view(request)
+    board, window, first_day = parse_view(query)
     return json_response(await services.pages.read_stats(board, user, window, first_day))
 
 
 async def read_history(services: Services, request: Request, user_id: str) -> HTTPResponse:
     """A user's events on a board, newest first."""
     caller = services.authenticator.verify(request.headers.get("authorization"))
+    query = parse_query(request, "board", "limit", "before")
     user = decode_user_id(user_id)
+    board = parse_board(query)
+    limit = parse_integer(query, "limit", 50, low=1, high=HISTORY_SIZE_MAX)
+    before = parse_integer(query, "before", SCORE_MAX, low=1, high=SCORE_MAX)
     caller.may_read_history_of(user)
-    board = parse_board(request)
-    limit = parse_integer(request, "limit", 50, low=1, high=HISTORY_SIZE_MAX)
-    before = parse_integer(request, "before", SCORE_MAX, low=1, high=SCORE_MAX)
     events = await services.ledger.read_history(board, user, before=before, limit=limit + 1)
     if not events:
         await services.ledger.read_board(board)  # a board that does not exist is not an empty one

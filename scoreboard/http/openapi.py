@@ -7,7 +7,16 @@ import msgspec
 import orjson
 
 from scoreboard import __version__, errors
-from scoreboard.http.bodies import ActionBody, BatchBody, BoardBody, GroupBody, RevokeBody, SubmissionBody, UserBody
+from scoreboard.http.bodies import (
+    ActionBody,
+    BatchBody,
+    BoardBody,
+    BoardPatch,
+    GroupBody,
+    RevokeBody,
+    SubmissionBody,
+    UserBody,
+)
 from scoreboard.model import (
     BOARDS_LISTED_MAX,
     GROUPS_PER_BOARD_MAX,
@@ -54,13 +63,35 @@ BODY_EXAMPLES = {
     "SubmissionBody": {"actionId": "win"},
     "BatchBody": {"submissions": [{"actionId": "win", "userId": "alice", "idempotencyKey": "game-17-round-3"}]},
     "BoardBody": {"title": "Quiz night"},
+    "BoardPatch": {"title": "Quiz night, second round"},
     "ActionBody": {"points": 10},
     "UserBody": {"displayName": "Alice"},
     "RevokeBody": {"reason": "a bug in the game"},
     "GroupBody": {"members": ["alice", "bob"]},
 }
-IDS = f"Up to {USERS_ASKED_MAX} user ids with commas between; one that has a comma itself can't be asked for here"
+IDS = (
+    f"Up to {USERS_ASKED_MAX} different user ids with commas between. Each is percent-encoded before they are joined, "
+    "and the whole once more, as every value of a query: a comma in an id arrives as %252C, a percent sign as %2525"
+)
+ID = f"A user id, encoded as any value; once for each of up to {USERS_ASKED_MAX}. Instead of ids"
+CURSOR = (
+    "The next of another page, as it came: good for the same board, window, period and group, until settings change"
+)
+LIST_CURSOR = "The next of another page"
+AFTER = "The id after which the list goes on. Like cursor"
+PUT_BOARD = (
+    "Replaces all settings. What is not named gets its default, windows and ties too: a title alone takes the windows "
+    "away. PATCH changes what is named and keeps the rest."
+)
+PATCH_BOARD = "A JSON merge patch: null gives a setting its default. What is not named stays, whoever else changes it."
 AS_OF = "A seq or a time: the board as it stood then, paged by offset. Not with window, group or cursor"
+ID_LIST: Schema = {
+    "type": "array",
+    "items": {"$ref": "#/components/schemas/UserId"},
+    "minItems": 1,
+    "maxItems": USERS_ASKED_MAX,
+    "uniqueItems": True,
+}
 MOMENT: Schema = {"oneOf": [COUNT, TIME]}
 NO_NAME: Schema = {"type": ["string", "null"]}
 
@@ -74,7 +105,7 @@ def document() -> bytes:
 def build() -> dict[str, Any]:
     """The document as a value."""
     _, bodies = msgspec.json.schema_components(
-        (SubmissionBody, BatchBody, BoardBody, ActionBody, UserBody, RevokeBody, GroupBody),
+        (SubmissionBody, BatchBody, BoardBody, BoardPatch, ActionBody, UserBody, RevokeBody, GroupBody),
         ref_template="#/components/schemas/{name}",
     )
     return {
@@ -154,7 +185,7 @@ def _paths() -> dict[str, Any]:
                     *view,
                     limit,
                     _parameter("offset", "query", _range(0, SCORE_MAX, 0), "0-based place of the first entry"),
-                    _parameter("cursor", "query", TEXT, "The next of another page"),
+                    _parameter("cursor", "query", TEXT, CURSOR),
                     _parameter(
                         "group", "query", {"$ref": "#/components/schemas/Name"}, "Ranks its members among themselves"
                     ),
@@ -209,7 +240,8 @@ def _paths() -> dict[str, Any]:
                 "leaderboard",
                 "Some users, in the order asked",
                 [
-                    _parameter("ids", "query", {**TEXT, "minLength": 1}, IDS, "alice,bob") | {"required": True},
+                    _parameter("ids", "query", {**TEXT, "minLength": 1}, IDS, "alice,bob"),
+                    _parameter("id", "query", ID_LIST, ID),
                     *view,
                 ],
                 {"200": _json("Places"), **_problems(401, 404, 422, 503)},
@@ -287,7 +319,8 @@ def _paths() -> dict[str, Any]:
                 "All boards, in the order of their ids",
                 [
                     _parameter("limit", "query", _range(1, BOARDS_LISTED_MAX, 100), "Boards on the page"),
-                    _parameter("after", "query", TEXT, "The next of another page"),
+                    _parameter("cursor", "query", TEXT, LIST_CURSOR),
+                    _parameter("after", "query", TEXT, AFTER),
                 ],
                 {"200": _json("Boards"), **_problems(401, 422, 503)},
                 security=public,
@@ -305,11 +338,22 @@ def _paths() -> dict[str, Any]:
             "put": _operation(
                 "putBoard",
                 "boards",
-                "Create or change a board (scope admin)",
+                "Create a board, or replace all its settings (scope admin)",
                 [in_path],
-                {"200": _json("Board"), "201": _json("Board"), **_problems(400, 401, 403, 413, 415, 422, 503)},
+                {"200": _json("Board"), "201": _json("Board"), **_problems(400, 401, 403, 409, 413, 415, 422, 503)},
                 body="BoardBody",
                 security=signed,
+                description=PUT_BOARD,
+            ),
+            "patch": _operation(
+                "patchBoard",
+                "boards",
+                "Change some of a board's settings (scope admin)",
+                [in_path],
+                {"200": _json("Board"), **_problems(400, 401, 403, 404, 409, 413, 415, 422, 503)},
+                body="BoardPatch",
+                security=signed,
+                description=PATCH_BOARD,
             ),
         },
         "/api/boards/{board}/periods": {
@@ -322,7 +366,8 @@ def _paths() -> dict[str, Any]:
                     _parameter("window", "query", {"enum": list(WINDOWS[1:])}, "One of the board's windows", "week")
                     | {"required": True},
                     _parameter("limit", "query", _range(1, PERIODS_LISTED_MAX, 50), "Periods on the page"),
-                    _parameter("before", "query", DAY, "The next of another page"),
+                    _parameter("cursor", "query", DAY, LIST_CURSOR),
+                    _parameter("before", "query", DAY, "The day before which the list goes on. Like cursor"),
                 ],
                 {"200": _json("Periods"), **_problems(401, 404, 422, 503)},
                 security=public,
@@ -332,7 +377,7 @@ def _paths() -> dict[str, Any]:
             "post": _operation(
                 "revokeEvent",
                 "boards",
-                "Make a submission undone by another event (scope admin)",
+                "Undo a submission by another event (scope admin)",
                 [in_path, _parameter("seq", "path", _range(1, SCORE_MAX, None), "The event", "4711")],
                 {"200": _json("Revocation"), **_problems(400, 401, 403, 404, 413, 415, 422, 503)},
                 body="RevokeBody",
@@ -376,7 +421,8 @@ def _paths() -> dict[str, Any]:
                 [
                     in_path,
                     _parameter("limit", "query", _range(1, GROUPS_PER_BOARD_MAX, 100), "Groups on the page"),
-                    _parameter("after", "query", TEXT, "The next of another page"),
+                    _parameter("cursor", "query", TEXT, LIST_CURSOR),
+                    _parameter("after", "query", TEXT, AFTER),
                 ],
                 {"200": _json("Groups"), **_problems(401, 404, 422, 503)},
                 security=public,
@@ -391,7 +437,8 @@ def _paths() -> dict[str, Any]:
                     in_path,
                     group,
                     _parameter("limit", "query", _range(1, MEMBERS_LISTED_MAX, 100), "Members on the page"),
-                    _parameter("after", "query", TEXT, "The next of another page"),
+                    _parameter("cursor", "query", TEXT, LIST_CURSOR),
+                    _parameter("after", "query", TEXT, AFTER),
                 ],
                 {"200": _json("Members"), **_problems(401, 404, 422, 503)},
                 security=public,
@@ -636,6 +683,7 @@ def _operation(
     *,
     body: str | None = None,
     security: list[dict[str, list[str]]] | None = None,
+    description: str | None = None,
 ) -> Schema:
     operation: Schema = {
         "operationId": name,
@@ -649,6 +697,10 @@ def _operation(
             "application/json": {"schema": {"$ref": f"#/components/schemas/{body}"}, "example": BODY_EXAMPLES[body]}
         }
         operation["requestBody"] = {"required": True, "content": content}
+        if body == "BoardPatch":
+            content["application/merge-patch+json"] = content["application/json"]
+    if description:
+        operation["description"] = description
     if security:
         operation["security"] = security
     return operation

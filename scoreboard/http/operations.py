@@ -13,19 +13,20 @@ from sanic.response import HTTPResponse
 
 from scoreboard.errors import Invalid, NotFound, RanksUnavailable, Unavailable
 from scoreboard.http import openapi
-from scoreboard.http.parse import DEFAULT_BOARD, parse_text
+from scoreboard.http.parse import DEFAULT_BOARD
 from scoreboard.http.protocol import came_directly
+from scoreboard.http.query import parse_leniently
 from scoreboard.http.render import JSON, Answer, json_response
 from scoreboard.http.services import Services
 from scoreboard.metrics import CONTENT_TYPE as METRICS_TYPE
 from scoreboard.model import ACTIONS_PER_BOARD_MAX
+from scoreboard.shown import show
 
 READY_TIMEOUT_S = 1.0
 DEMO_TOKEN_TTL_S = 86_400
 DEMO_USER = re.compile(r"demo-[a-z0-9-]{1,32}")
 SECURITY_HEADERS = {
     "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-    "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
@@ -82,7 +83,7 @@ def web_file(name: str) -> HTTPResponse:
     :raises NotFound: if there is none of that name.
     """
     if name not in _web_names():
-        raise NotFound(f"there is no file {name[:80]!r}")
+        raise NotFound(f"there is no file {show(name)}")
     body = (files("scoreboard") / "web" / name).read_bytes()
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     kind = f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
@@ -98,9 +99,9 @@ async def sign_in_demo(services: Services, request: Request) -> HTTPResponse:
     """A token for a demo user and the actions to try; only where the stores are the embedded ones."""
     if services.sign_demo is None:
         raise NotFound("there is no demo on this server")
-    user_id = parse_text(request, "user") or f"demo-{secrets.token_hex(2)}"
+    user_id = parse_leniently(request, "user") or f"demo-{secrets.token_hex(2)}"
     if not DEMO_USER.fullmatch(user_id):
-        raise Invalid("user", f"{user_id[:80]!r} is not like demo-anna")
+        raise Invalid("user", f"{show(user_id)} is not like demo-anna: 'demo-' and 1 to 32 of a-z 0-9 -")
     actions = await services.ledger.list_actions(DEFAULT_BOARD, limit=ACTIONS_PER_BOARD_MAX)
     return json_response(
         {

@@ -1,9 +1,12 @@
-"""What comes in: strict bodies, query parameters, path segments, headers. Everything bad is a ScoreboardError."""
+"""What comes in: strict bodies, path segments, headers, and who asks. Everything bad is a ScoreboardError.
+
+Whatever is looked through here costs time by its length and no more, and is cut before it is searched: a stranger
+decides what is in it.
+"""
 
 import json
 import re
-from collections.abc import Callable
-from datetime import UTC, date, datetime
+from collections.abc import Collection
 from functools import cache
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
@@ -12,54 +15,41 @@ import msgspec
 import orjson
 from sanic.request import Request
 
+from scoreboard.auth import TOKEN_BYTES_MAX, Caller
 from scoreboard.errors import Invalid, MalformedJson, Unauthenticated, UnsupportedMediaType
 from scoreboard.http.bodies import ActionBody, BatchBody, BatchedSubmission, Bounds
+from scoreboard.http.body_errors import explain
 from scoreboard.http.services import Services
-from scoreboard.model import (
-    ALL,
-    IDEMPOTENCY_KEY_CHARS_MAX,
-    SCORE_MAX,
-    USERS_ASKED_MAX,
-    WINDOWS,
-    validate_key,
-    validate_name,
-    validate_user_id,
-)
+from scoreboard.model import IDEMPOTENCY_KEY_CHARS_MAX, validate_key, validate_name, validate_user_id
+from scoreboard.shown import SHOWN_CHARS_MAX, show
 from scoreboard.trace import note_board
 
 DEFAULT_BOARD = "global"
 COOKIE = "scoreboard_token"
-SHOWN_CHARS_MAX = 120
-"""Of a wrong value as much is shown."""
+JSON_TYPES = ("application/json",)
+PATCH_TYPES = ("application/json", "application/merge-patch+json")
+QUOTED_KEY_CHARS_MAX = 2 * IDEMPOTENCY_KEY_CHARS_MAX + 2
+"""Of a key in quotes, each of whose characters may be escaped."""
 
-_JSON_TYPES = {
-    "str": "string",
-    "int": "integer",
-    "float": "number",
-    "bool": "boolean",
-    "list": "array",
-    "NoneType": "null",
-}
-
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})", re.I)
-_FIELD = re.compile(r" - at `\$\.?([^`\[.]*)[^`]*`$")
-_TYPE = re.compile(r"`(\w+(?: \| \w+)*)`")
-_NAMED = re.compile(r"field `([^`]*)`")
+_TYPE_NAMES = {"str": "string", "int": "number", "float": "number", "bool": "boolean", "list": "array"}
+_NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
+_COOKIE_TOKEN = re.compile(r"[A-Za-z0-9._-]+")
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-def decode_body(request: Request, decoder: "msgspec.json.Decoder[T]") -> T:
+def decode_body(request: Request, decoder: "msgspec.json.Decoder[T]", types: Collection[str] = JSON_TYPES) -> T:
     """The body as the decoder's type.
 
-    :raises UnsupportedMediaType: if it is not announced as JSON.
+    :param types: the media types that it may be announced as.
+    :raises UnsupportedMediaType: if it is announced as another.
     :raises MalformedJson: if it is not one strict JSON object.
     :raises Invalid: if fields are missing, unknown, or of the wrong type.
     """
     content_type = request.headers.get("content-type", "")
-    if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise UnsupportedMediaType(f"Content-Type is {content_type[:100]!r}")
+    if content_type.partition(";")[0].strip().lower() not in types:
+        raise UnsupportedMediaType(f"Content-Type is {show(content_type)}; send {' or '.join(types)}")
     body = request.body
     try:
         value = decoder.decode(body)
@@ -67,21 +57,10 @@ def decode_body(request: Request, decoder: "msgspec.json.Decoder[T]") -> T:
             json.loads(body, object_pairs_hook=_refuse_repeats)  # the decoder takes the last of repeated fields
         return value
     except msgspec.ValidationError as exc:
-        members = _decode_object(body)  # a wrong type may have been noticed before the malformed end
-        message = str(exc)
-        found = _NAMED.search(message) or _FIELD.search(message)
-        field = (found[1] if found else "") or "body"
-        message = _TYPE.sub(lambda found: _in_words_of_json(found[1]), _FIELD.sub("", message))
-        if field in members:
-            message += f": {json.dumps(members[field])[:SHOWN_CHARS_MAX]}"
-        raise Invalid(field, message) from exc
+        # A wrong type may have been noticed before the malformed end.
+        raise explain(str(exc), decoder.type, _decode_object(body)) from exc
     except (ValueError, RecursionError) as exc:
         raise _malformed(body, exc) from exc
-
-
-def _in_words_of_json(types: str) -> str:
-    """Types as the decoder names them (``int | null``), for those who write JSON and not Python."""
-    return " or ".join(_JSON_TYPES.get(name, name) for name in types.split(" | "))
 
 
 def _may_repeat_fields(body: bytes, value: msgspec.Struct) -> bool:
@@ -102,9 +81,11 @@ def _quoted_names(body_type: type) -> tuple[bytes, ...]:
 
 def _refuse_repeats(pairs: list[tuple[str, object]]) -> None:
     """:raises ValueError: if an object has a field twice."""
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        raise ValueError(f"a field is repeated among {names}")
+    known: set[str] = set()
+    for name, _ in pairs:
+        if name in known:
+            raise ValueError(f"the field {show(name)} is repeated")
+        known.add(name)
 
 
 def _decode_object(body: bytes) -> dict[str, object]:
@@ -114,8 +95,8 @@ def _decode_object(body: bytes) -> dict[str, object]:
     except (ValueError, RecursionError) as exc:
         raise _malformed(body, exc) from exc
     if not isinstance(value, dict):
-        name = type(value).__name__
-        raise MalformedJson(f"the body is a JSON {_JSON_TYPES.get(name, name)}, not an object")
+        name = "null" if value is None else _TYPE_NAMES[type(value).__name__]
+        raise MalformedJson(f"the body is a JSON {name}; send an object")
     return value
 
 
@@ -128,139 +109,8 @@ def _malformed(body: bytes, exc: Exception) -> MalformedJson:
             orjson.loads(body)  # tells more of what is wrong, and where, in words of JSON
         except orjson.JSONDecodeError as told:
             reason = str(told)
-    return MalformedJson(f"the body is not strict JSON: {_FIELD.sub('', reason)[:SHOWN_CHARS_MAX]}")
-
-
-def parse_integer(request: Request, name: str, default: int, *, low: int, high: int) -> int:
-    """A whole number from the query.
-
-    :raises Invalid: if it is none, or out of bounds.
-    """
-    text = _single(request, name)
-    if text is None:
-        return default
-    if not re.fullmatch(r"[0-9]{1,16}", text) or not low <= int(text) <= high:
-        raise Invalid(name, f"{text[:80]!r} is not a whole number from {low} to {high}")
-    return int(text)
-
-
-def parse_board(request: Request) -> str:
-    """The board named in the query, by default ``global``.
-
-    :raises Invalid: if it can't be a board's id.
-    """
-    board = _single(request, "board")
-    if board is None:
-        note_board(DEFAULT_BOARD)
-        return DEFAULT_BOARD
-    return check_name("board", board)
-
-
-def parse_window(request: Request) -> str:
-    """The window named in the query, by default ``all``. Whether the board has it is for the stores to say.
-
-    :raises Invalid: if there is no such window.
-    """
-    window = _single(request, "window")
-    if window is None:
-        return ALL
-    if window not in WINDOWS:
-        raise Invalid("window", f"{window[:80]!r} is not one of {', '.join(WINDOWS)}")
-    return window
-
-
-def parse_period(request: Request, window: str) -> str | None:
-    """The first day of the period named in the query, or None for the current one.
-
-    :raises Invalid: if it is no day, or none on which a period of the window begins.
-    """
-    day = parse_day(request, "period")
-    if day is None:
-        return None
-    if window == ALL:
-        raise Invalid("period", "window 'all' has no periods")
-    first = date.fromisoformat(day)
-    if (window == "week" and first.isoweekday() != 1) or (window == "month" and first.day != 1):
-        raise Invalid("period", f"{day} is not the first day of a {window}")
-    return day
-
-
-def parse_day(request: Request, name: str) -> str | None:
-    """A day from the query as YYYY-MM-DD, or None.
-
-    :raises Invalid: if it is none.
-    """
-    text = _single(request, name)
-    if text is None:
-        return None
-    try:
-        if _DAY.fullmatch(text) is None:
-            raise ValueError("another form")
-        date.fromisoformat(text)
-    except ValueError as exc:
-        raise Invalid(name, f"{text[:80]!r} is not a day as YYYY-MM-DD") from exc
-    return text
-
-
-def parse_as_of(request: Request) -> int | datetime | None:
-    """The seq or the time of the query's ``asOf``, or None.
-
-    :raises Invalid: if it is neither.
-    """
-    text = _single(request, "asOf")
-    if text is None:
-        return None
-    if re.fullmatch(r"[0-9]{1,16}", text) and int(text) <= SCORE_MAX:
-        return int(text)
-    try:
-        # The plus of an offset is a space in a query, unless it was encoded; nothing else can have become one.
-        text = text.replace(" ", "+")
-        if _TIME.fullmatch(text) is None:
-            raise ValueError("another form")
-        return datetime.fromisoformat(text.upper()).astimezone(UTC)
-    except (ValueError, OverflowError) as exc:
-        raise Invalid("asOf", f"{text[:80]!r} is not a seq, nor a time like 2026-11-23T10:00:00Z") from exc
-
-
-def parse_text(request: Request, name: str) -> str | None:
-    """A text from the query, or None.
-
-    :raises Invalid: if it is given more than once.
-    """
-    return _single(request, name)
-
-
-def parse_after(request: Request, check: Callable[[str, str], str]) -> str:
-    """The id in the query after which a list goes on, or an empty text where it begins.
-
-    :param check: for ids of that kind.
-    :raises Invalid: if it can't be one.
-    """
-    after = _single(request, "after")
-    return check("after", after) if after else ""
-
-
-def parse_user_ids(request: Request) -> list[str]:
-    """The user ids of the query's ``ids``, with commas between: clients encode those in percents or not, as they like.
-
-    :raises Invalid: if it is missing, given more than once, has too many, or one that can't be a user's.
-    """
-    text = _single(request, "ids")
-    if text is None:
-        raise Invalid("ids", "is missing: it is a list of user ids with commas between")
-    ids = text.split(",")
-    if len(ids) > USERS_ASKED_MAX:
-        raise Invalid("ids", f"has {len(ids)} user ids, more than {USERS_ASKED_MAX}")
-    return [check_user_id("ids", each) for each in ids]
-
-
-def _single(request: Request, name: str) -> str | None:
-    if not request.query_string:
-        return None
-    values: list[str] = request.get_args(keep_blank_values=True).getlist(name) or []
-    if len(values) > 1:
-        raise Invalid(name, f"is given {len(values)} times")
-    return values[0] if values else None
+    reason, _, _ = reason.partition(" - at `")  # a place, in the decoder's own words
+    return MalformedJson(f"the body is not strict JSON: {reason[:SHOWN_CHARS_MAX]}")
 
 
 def check_name(field: str, value: str) -> str:
@@ -292,8 +142,9 @@ def check_key(field: str, value: str) -> str:
 
     :raises Invalid: if it can't be one.
     """
-    if validate_key(value):
-        raise Invalid(field, f"{_ascii(value)} is not 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII characters")
+    wrong = validate_key(value)
+    if wrong:
+        raise Invalid(field, wrong)
     return value
 
 
@@ -316,12 +167,24 @@ def decode_user_id(raw: str) -> str:
 def _decode_segment(field: str, raw: str) -> str:
     """A percent-encoded path segment as text.
 
-    :raises Invalid: if it is not UTF-8.
+    :raises Invalid: if it is not UTF-8 in percent-encoding.
     """
+    return decode_percent(field, raw)
+
+
+def decode_percent(field: str, raw: str) -> str:
+    """Percent-encoded text.
+
+    :raises Invalid: if an escape is not two hexadecimal digits, or they are not UTF-8.
+    """
+    if "%" not in raw:
+        return raw
+    if _NO_ESCAPE.search(raw):
+        raise Invalid(field, f"{show(raw)} has a % without two hexadecimal digits after it; write a % as %25")
     try:
         return unquote_to_bytes(raw).decode("utf-8")
     except UnicodeDecodeError as exc:
-        raise Invalid(field, f"{raw[:80]!r} is not percent-encoded UTF-8") from exc
+        raise Invalid(field, f"{show(raw)} is not UTF-8 in percent-encoding") from exc
 
 
 def parse_idempotency_key(request: Request) -> str | None:
@@ -333,19 +196,17 @@ def parse_idempotency_key(request: Request) -> str | None:
     if not values:
         return None
     if len(values) > 1:
-        raise Invalid("Idempotency-Key", f"is given {len(values)} times")
+        raise Invalid("Idempotency-Key", f"is given {len(values)} times; give it once")
     key = values[0].strip(" \t")
     if key.startswith('"'):
-        quoted = re.fullmatch(r'"((?:[^"\\]|\\["\\])*)"', key)
+        quoted = _QUOTED.fullmatch(key) if len(key) <= QUOTED_KEY_CHARS_MAX else None
         if quoted is None:
-            raise Invalid("Idempotency-Key", f"{_ascii(key)} is not a quoted string")
+            raise Invalid("Idempotency-Key", f"{show(key)} begins like a quoted string (RFC 8941) and is none")
         key = re.sub(r'\\(["\\])', r"\1", quoted[1])
     return check_key("Idempotency-Key", key)
 
 
-def _ascii(text: str) -> str:
-    """A header's value as it can be shown: bytes that were not UTF-8 came as surrogates."""
-    return ascii(text[:80])
+# -- who asks
 
 
 def check_is_admin(services: Services, request: Request) -> None:
@@ -358,13 +219,41 @@ def check_may_read(services: Services, request: Request) -> None:
 
     :raises Unauthenticated: if it is missing or not accepted.
     """
-    if services.public_reads:
-        return
+    if not services.public_reads:
+        identify_reader(services, request)
+
+
+def identify_reader(services: Services, request: Request) -> Caller:
+    """Who reads: by the token in the header, or else in the cookie, which is all that an EventSource can send.
+
+    Only what reads takes the cookie: a page of another origin could make a browser send it with anything.
+
+    :raises Unauthenticated: if there is no token, or it is not accepted.
+    """
     authorization = request.headers.get("authorization")
-    cookie = request.cookies.get(COOKIE)
-    if authorization is None and cookie:
-        services.authenticator.verify_token(cookie)
-        return
-    if authorization is None:
-        raise Unauthenticated(f"reads need a token, in the header or the cookie {COOKIE}", token_was_sent=False)
-    services.authenticator.verify(authorization)
+    if authorization is not None:
+        return services.authenticator.verify(authorization)
+    token = read_cookie(request.headers.getall("cookie", []))
+    if token is None:
+        raise Unauthenticated(
+            f"a token is needed, in the header Authorization or in the cookie {COOKIE}", token_was_sent=False
+        )
+    return services.authenticator.verify_token(token)
+
+
+def read_cookie(headers: list[str]) -> str | None:
+    """The token in the cookie; None where there is no such cookie.
+
+    Read by ourselves, in one pass: the framework unquotes every cookie there is, which costs the square of its length,
+    and a token has nothing to unquote.
+
+    :raises Unauthenticated: if the cookie holds what no token holds.
+    """
+    for header in headers:
+        for pair in header.split(";"):
+            name, _, value = pair.strip(" \t").partition("=")
+            if name == COOKIE and value:
+                if len(value) > TOKEN_BYTES_MAX or not _COOKIE_TOKEN.fullmatch(value):
+                    raise Unauthenticated(f"the cookie {COOKIE} does not hold a token")
+                return value
+    return None

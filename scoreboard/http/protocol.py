@@ -28,7 +28,7 @@ from scoreboard.errors import TooLarge
 from scoreboard.http.addresses import UNKNOWN, Address
 from scoreboard.http.entrance import Entrance
 from scoreboard.http.framing import Framing
-from scoreboard.http.plain import PlainRequest
+from scoreboard.http.plain import BODY_BYTES_MAX, PlainRequest
 
 log = structlog.get_logger(__name__)
 
@@ -344,13 +344,14 @@ def came_directly(request: Request) -> bool:
     return not any(name in request.headers for name in FORWARDING_HEADERS)
 
 
-async def read_body(request: Request, bytes_max: int) -> None:
-    """Read the body of a request whose route left that to its handler.
+async def read_body(request: Request | PlainRequest, bytes_max: int = BODY_BYTES_MAX) -> None:
+    """Read the body of a request. Its handler asks for it once it knows that the caller may send one.
 
     :raises PayloadTooLarge: if it has more bytes.
     """
-    cast(Http, request.stream).request_max_size = bytes_max
-    await request.receive_body()  # type: ignore[no-untyped-call]
+    if isinstance(request, Request):
+        cast(Http, request.stream).request_max_size = bytes_max
+        await request.receive_body()  # type: ignore[no-untyped-call]
 
 
 def hand_over(request: Request) -> None:

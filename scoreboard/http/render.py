@@ -37,6 +37,7 @@ from scoreboard.http.plain import PlainRequest
 from scoreboard.http.protocol import client_of, connection_of, end_after, leave_body
 from scoreboard.http.services import Services
 from scoreboard.log_values import cut
+from scoreboard.shown import show
 from scoreboard.trace import Trace, begin_trace, end_trace
 
 JSON = "application/json"
@@ -46,7 +47,15 @@ BODILESS = frozenset({204, 304})
 PAGE_ROUTE = "/api/leaderboard"
 QUIET_ROUTES = frozenset({PAGE_ROUTE})
 """Asked many thousand times a second: what succeeds is counted, and logged only where every read is to be."""
+PREFLIGHT_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Cache-Control"
+"""What a page of an allowed origin may send."""
 NO_STORE = {"cache-control": "no-store"}
+PRIVATE = {"cache-control": "private, no-store"}
+"""Of an answer to a GET that depends on who asks: no cache that others use may have it."""
+PRIVATE_ROUTES = frozenset({"/api/users/<user_id>/history"})
+"""Routes that nobody reads without a token, wherever reads are public."""
+NO_SNIFFING = {"x-content-type-options": "nosniff"}
+"""Of every answer: a browser that guesses a type could run what somebody called himself."""
 
 log = structlog.get_logger("scoreboard.requests")
 _process = secrets.token_hex(4)
@@ -115,6 +124,7 @@ def endpoint(services: Services, route: str, handler: Handler) -> Handler:
     A handler that returns None has written its own answer (a stream).
     """
     seconds = services.metrics.request_seconds.labels(route)
+    is_private = route in PRIVATE_ROUTES or (not services.public_reads and route.startswith("/api/"))
 
     async def handle(request: Request, **segments: str) -> HTTPResponse | None:
         started = perf_counter()
@@ -134,11 +144,19 @@ def endpoint(services: Services, route: str, handler: Handler) -> Handler:
             response = problem_response(errors.InternalError("the server failed; its log has the reason"))
         took = perf_counter() - started
         if response is not None:
+            if is_private and request.method in ("GET", "HEAD"):
+                keep_private(response)
             seconds.observe(took)
             finish(services, request, response, route, took)
         return response
 
     return handle
+
+
+def keep_private(response: HTTPResponse) -> None:
+    """Let no cache that others use have an answer that depends on who asks."""
+    if not str(response.headers.get("cache-control", "")).startswith("private"):
+        response.headers.update(PRIVATE)
 
 
 def finish(
@@ -149,6 +167,7 @@ def finish(
     if request_id is None or not _REQUEST_ID.fullmatch(request_id):
         request_id = next_request_id()
     response.headers["x-request-id"] = request_id
+    response.headers.update(NO_SNIFFING)
     allow_origin(services, request.headers.get("origin"), response.headers)
     if services.draining:
         response.headers["connection"] = "close"
@@ -174,13 +193,16 @@ def finish(
 
 
 def allow_origin(services: Services, origin: str | None, headers: Any) -> None:
-    """Say that the page of an allowed origin may read the answer."""
+    """Say that the page of an allowed origin may read the answer, and send the cookie if the origin is named."""
     if not services.cors_origins:
         return
     headers["vary"] = "Origin"
-    if origin in services.cors_origins or ("*" in services.cors_origins and _ORIGIN.fullmatch(origin or "")):
+    is_named = origin is not None and origin != "*" and origin in services.cors_origins
+    if is_named or ("*" in services.cors_origins and _ORIGIN.fullmatch(origin or "")):
         headers["access-control-allow-origin"] = origin
         headers["access-control-expose-headers"] = EXPOSED_HEADERS
+    if is_named:
+        headers["access-control-allow-credentials"] = "true"
 
 
 def preflight_response(services: Services, request: Request, allowed: list[str]) -> HTTPResponse:
@@ -188,7 +210,7 @@ def preflight_response(services: Services, request: Request, allowed: list[str])
     response = Answer(b"", 204)
     allow_origin(services, request.headers.get("origin"), response.headers)
     response.headers["access-control-allow-methods"] = ", ".join(sorted(allowed))
-    response.headers["access-control-allow-headers"] = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID"
+    response.headers["access-control-allow-headers"] = PREFLIGHT_HEADERS
     response.headers["access-control-max-age"] = "600"
     return response
 
@@ -207,8 +229,9 @@ class ProblemHandler(ErrorHandler):
     def response(self, request: Request, exception: Exception) -> HTTPResponse:
         """The answer for whatever Sanic raised."""
         services = self._services
-        if isinstance(exception, SanicMethodNotAllowed) and request.method == "OPTIONS" and services.cors_origins:
-            response = preflight_response(services, request, self._allowed_methods(request.path))
+        allowed = self._allowed_methods(request.path) if self._is_preflight(request, exception) else []
+        if allowed:
+            response = preflight_response(services, request, allowed)
         else:
             error = self._translate(request, exception)
             if error.status == 500:
@@ -220,14 +243,20 @@ class ProblemHandler(ErrorHandler):
         finish(services, request, response, "none", 0.0)
         return response
 
+    def _is_preflight(self, request: Request, exception: Exception) -> bool:
+        """Whether a browser asks what it may send. Sanic has no route for that."""
+        is_unrouted = isinstance(exception, SanicMethodNotAllowed | SanicNotFound)
+        return is_unrouted and request.method == "OPTIONS" and bool(self._services.cors_origins)
+
     def _translate(self, request: Request, exception: Exception) -> ScoreboardError:
         if isinstance(exception, ScoreboardError):
             return exception
         allowed = self._allowed_methods(request.path)
         if isinstance(exception, SanicMethodNotAllowed) and allowed:
-            return errors.MethodNotAllowed(f"{request.method} is not one of {', '.join(allowed)}", allowed=allowed)
+            detail = f"{show(request.method)} is not a method of this path; it has {', '.join(allowed)}"
+            return errors.MethodNotAllowed(detail, allowed=allowed)
         if isinstance(exception, SanicNotFound | SanicMethodNotAllowed):
-            return errors.NotFound(f"there is nothing at {request.path[:200]!r}")
+            return errors.NotFound(f"there is nothing at {show(request.path)}")
         if isinstance(exception, PayloadTooLarge):
             return errors.TooLarge(str(exception))
         if isinstance(exception, SanicRequestTimeout):

@@ -1,7 +1,7 @@
 """The routes, and the Sanic application that has them."""
 
 import re
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from sanic import Sanic
@@ -18,8 +18,19 @@ BATCH_ROUTE = "/api/scores/batch"
 GROUP_ROUTE = "/api/boards/<board>/groups/<group>"
 PROBES = ("/healthz", "/readyz")
 """Answered even to those for whom there is no place."""
-READS_ITS_BODY = frozenset({("POST", BATCH_ROUTE), ("PUT", GROUP_ROUTE)})
-"""Routes whose handlers look at the head before they read the body."""
+READS_ITS_BODY = frozenset(
+    {
+        ("POST", "/api/scores"),
+        ("POST", BATCH_ROUTE),
+        ("PUT", "/api/users/<user_id>"),
+        ("PUT", "/api/boards/<board>"),
+        ("PATCH", "/api/boards/<board>"),
+        ("POST", "/api/boards/<board>/events/<seq>/revoke"),
+        ("PUT", "/api/boards/<board>/actions/<action>"),
+        ("PUT", GROUP_ROUTE),
+    }
+)
+"""Routes whose handlers call read_body once the caller may send one: nobody else's body is read or judged."""
 ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", "/api/scores", scores.submit_score),
     ("POST", BATCH_ROUTE, scores.submit_batch),
@@ -36,6 +47,7 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/api/boards", boards.list_boards),
     ("GET", "/api/boards/<board>", boards.read_board),
     ("PUT", "/api/boards/<board>", boards.put_board),
+    ("PATCH", "/api/boards/<board>", boards.patch_board),
     ("GET", "/api/boards/<board>/periods", boards.list_periods),
     ("POST", "/api/boards/<board>/events/<seq>/revoke", boards.revoke_event),
     ("GET", "/api/boards/<board>/actions", boards.list_actions),
@@ -82,8 +94,13 @@ def create_app(services: Services) -> "Sanic[Any, Any]":
 def allowed_methods(path: str) -> list[str]:
     """The methods of a path, in order; empty where there is nothing."""
     path = path.rstrip("/") or "/"  # both forms are routed
-    found = {method for method, template, _ in ROUTES if re.fullmatch(re.sub("<[^>]+>", "[^/]+", template), path)}
+    found = {method for method, pattern in _patterns() if pattern.fullmatch(path)}
     return sorted(method for each in found for method in _with_head(each))
+
+
+@cache
+def _patterns() -> list[tuple[str, re.Pattern[str]]]:
+    return [(method, re.compile(re.sub("<[^>]+>", "[^/]+", template))) for method, template, _ in ROUTES]
 
 
 def _with_head(method: str) -> list[str]:

@@ -10,14 +10,17 @@ from sanic.response import HTTPResponse
 from scoreboard import frames
 from scoreboard.board_log import Reader, Transport
 from scoreboard.errors import Invalid
-from scoreboard.http.parse import check_may_read, parse_board, parse_text, parse_window
+from scoreboard.http.parse import check_may_read
 from scoreboard.http.protocol import connection_of, end_after, hand_over, stream_client_of
-from scoreboard.http.render import Answer, allow_origin, finish
+from scoreboard.http.query import parse_board, parse_query, parse_window
+from scoreboard.http.render import NO_SNIFFING, Answer, allow_origin, finish
 from scoreboard.http.services import Services
 from scoreboard.pump import END_SPREAD_MS, Pump
+from scoreboard.shown import show
 
 EVENT_STREAM = "text/event-stream"
 HEADERS = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
+PRIVATE_HEADERS = {**HEADERS, "cache-control": "private, no-store, no-transform"}
 STREAM_ROUTE = "/api/leaderboard/stream"
 LAST_ID_CHARS_MAX = 64
 
@@ -25,19 +28,20 @@ LAST_ID_CHARS_MAX = 64
 async def stream_leaderboard(services: Services, request: Request) -> HTTPResponse | None:
     """Stream a board until the client leaves, the server ends, or the reader is too slow."""
     check_may_read(services, request)
-    board = parse_board(request)
-    window = parse_window(request)
-    kinds = parse_kinds(parse_text(request, "events"))
-    last = request.headers.get("last-event-id") or parse_text(request, "lastEventId")
+    query = parse_query(request, "board", "window", "events", "lastEventId")
+    board = parse_board(query)
+    window = parse_window(query)
+    kinds = parse_kinds(query.text("events"))
+    last = request.headers.get("last-event-id") or query.text("lastEventId")
     if request.method == "HEAD":
         await services.feed.open(board, window)
-        return Answer(None, 200, HEADERS, EVENT_STREAM)
+        return Answer(None, 200, _headers(services), EVENT_STREAM)
     client = stream_client_of(request)
     if services.draining or not services.slots.take(client):
         # EventSource gives up for good on any status but 200.
         services.metrics.streams_opened.labels("refused").inc()
         end_after(request)
-        return Answer(frames.encode_retry(random.randint(*END_SPREAD_MS)), 200, HEADERS, EVENT_STREAM)
+        return Answer(frames.encode_retry(random.randint(*END_SPREAD_MS)), 200, _headers(services), EVENT_STREAM)
     try:
         log, first = await services.feed.begin(board, kinds, last[:LAST_ID_CHARS_MAX] if last else None, window)
         reader = Reader(cast(Transport, request.transport), kinds, chunked=request.version == "1.1")
@@ -61,22 +65,26 @@ async def send_head(services: Services, request: Request, reader: Reader) -> Non
     """Answer 200 and take the connection out of Sanic's hands."""
     connection_of(request).start_stream()
     if reader.chunked:
-        response = await request.respond(Answer(None, 200, HEADERS, EVENT_STREAM))
+        response = await request.respond(Answer(None, 200, _headers(services), EVENT_STREAM))
         finish(services, request, response, STREAM_ROUTE, 0.0)
         await response.send(b"")
         return
     # HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
-    headers: dict[str, str] = {**HEADERS, "content-type": EVENT_STREAM, "connection": "close"}
+    headers: dict[str, str] = {**_headers(services), "content-type": EVENT_STREAM, "connection": "close", **NO_SNIFFING}
     allow_origin(services, request.headers.get("origin"), headers)
     lines = [f"{name}: {value}" for name, value in headers.items()]
     reader.transport.write("\r\n".join(["HTTP/1.0 200 OK", *lines, "", ""]).encode("latin-1"))
     hand_over(request)
 
 
+def _headers(services: Services) -> dict[str, str]:
+    return HEADERS if services.public_reads else PRIVATE_HEADERS
+
+
 def parse_kinds(text: str | None) -> int:
     """The events asked for, as bits.
 
-    :raises Invalid: if one is unknown or none is named.
+    :raises Invalid: if one is unknown or there twice, or none is named.
     """
     if text is None:
         return frames.SCORES | frames.LEADERBOARD
@@ -84,6 +92,8 @@ def parse_kinds(text: str | None) -> int:
     for name in text.split(","):
         kind = frames.KINDS.get(name.strip())
         if kind is None:
-            raise Invalid("events", f"{name[:40]!r} is not one of {', '.join(frames.KINDS)}")
+            raise Invalid("events", f"{show(name)} is not one of {', '.join(frames.KINDS)}")
+        if kinds & kind:
+            raise Invalid("events", f"names {show(name.strip())} twice; name each once")
         kinds |= kind
     return kinds

@@ -631,13 +631,13 @@ def test_not_found_names_what_was_asked_for(public: httpx.Client) -> None:
         ("POST", "/api/leaderboard", {"GET", "HEAD"}),
         ("POST", "/api/leaderboard/stream", {"GET", "HEAD"}),
         ("POST", "/api/users/alice/stats", {"GET", "HEAD"}),
-        ("PATCH", "/api/boards/global", {"GET", "HEAD", "PUT"}),
+        ("DELETE", "/api/boards/global", {"GET", "HEAD", "PATCH", "PUT"}),
         ("POST", "/api/boards/global/actions/win", {"PUT", "DELETE"}),
         ("POST", "/healthz", {"GET", "HEAD"}),
         ("DELETE", "/", {"GET", "HEAD"}),
         ("OPTIONS", "/api/scores", {"POST"}),
         ("GET", "/api/scores/", {"POST"}),
-        ("POST", "/api/boards/global/", {"GET", "HEAD", "PUT"}),
+        ("POST", "/api/boards/global/", {"GET", "HEAD", "PATCH", "PUT"}),
     ],
 )
 def test_wrong_method_is_told_the_right_ones(public: httpx.Client, method: str, path: str, allowed: set[str]) -> None:
@@ -721,7 +721,7 @@ def test_detail_tells_what_was_wrong_in_words_of_json(anyone: httpx.Client, body
             "POST",
             "/api/scores/batch",
             {"submissions": [{"actionId": "win", "idempotencyKey": 5}]},
-            "submissions: Expected string or null, got integer: ",
+            "submissions[0].idempotencyKey: Expected string or null, got integer: 5",
         ),
     ],
 )

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import checks
 
+from scoreboard.cursors import ORIGIN_BYTES, pack_cursor
 from scoreboard.http import openapi
 from scoreboard.http.routes import ROUTES
 from scoreboard.model import Cursor
-from scoreboard.pages import encode_cursor
 from tests.harness import DEADLINE_S, Parser, Server, make_token
 
 PATHS = openapi.build()["paths"]
@@ -28,9 +28,10 @@ KNOWN = {
     "actionId": ["win", "lose"],
     "after": ["global"],
     "board": ["global", "quiz"],
-    "cursor": [encode_cursor(Cursor(10, "alice"))],
+    "cursor": [pack_cursor(Cursor(10, "alice", origin=bytes(ORIGIN_BYTES))), "global", "2026-11-23"],
     "Idempotency-Key": ["once"],
     "idempotencyKey": ["once"],
+    "id": [["alice"], ["alice", "bob,"]],
     "ids": ["alice", "alice,bob,nobody"],
     "If-None-Match": ["*"],
     "timezone": ["Europe/Berlin"],

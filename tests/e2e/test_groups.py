@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from scoreboard.cursors import ORIGIN_BYTES, pack_cursor
 from scoreboard.model import GROUPS_PER_BOARD_MAX, MEMBERS_MAX, Cursor
-from scoreboard.pages import encode_cursor
 from tests.e2e.answers import check_problem
 from tests.e2e.boards import Entries, ask_page, make_board, play, read_page, shown
 from tests.harness import Server, Stores
@@ -310,11 +310,15 @@ def test_nobody_reads_a_group_older_than_their_own_last_write(admin: httpx.Clien
 
 
 def test_what_is_no_cursor_or_comes_with_an_offset_is_refused(admin: httpx.Client, public: httpx.Client) -> None:
-    put(admin, "global", "cursors", ["ann"])
-    cursor = encode_cursor(Cursor(10, "ann"))
-    assert ask(public, "global", "cursors", cursor=cursor).status_code == 200
-    check_problem(ask(public, "global", "cursors", cursor="x"), 422, "invalid", names="cursor")
-    check_problem(ask(public, "global", "cursors", cursor=cursor, offset=1), 422, "invalid", names="cursor")
+    board = make_board(admin, "cursors")
+    play(admin, board, ann=1, bob=1)
+    put(admin, board, "g", ["ann", "bob"])
+    cursor = read(public, board, "g", limit=1)["next"]
+    assert ask(public, board, "g", cursor=cursor).status_code == 200
+    made_up = pack_cursor(Cursor(10, "ann", origin=bytes(ORIGIN_BYTES)))
+    for wrong in ("x", made_up):
+        check_problem(ask(public, board, "g", cursor=wrong), 422, "invalid", names="cursor")
+    check_problem(ask(public, board, "g", cursor=cursor, offset=1), 422, "invalid", names="cursor")
 
 
 def test_cursor_of_other_ties_is_refused(admin: httpx.Client, public: httpx.Client) -> None:

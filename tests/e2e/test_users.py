@@ -266,4 +266,4 @@ def test_a_board_may_count_the_best_or_the_last(
     assert sum(int(str(each["points"])) for each in told) == scores[-1]
     assert board.ranks(window="day") == [(1, "a", scores[-1])]
     answer = client.put(f"/api/boards/{board.name}", json={"operator": "sum", "windows": ["all", "day"]})
-    check_problem(answer, 422, "invalid", "operator")
+    check_problem(answer, 409, "board_not_empty", "operator")

@@ -36,6 +36,7 @@ HOT = {
     "read_scores_at": ["global", ["user1", "user2"], 150_000],
     "list_actions": ["global", 100],
     "read_board": ["global"],
+    "read_settings_seq": ["global"],
     "read_heads": [["global"], [150_000]],
     "verify_events": ["global", 150_000, 200_000, 20_000],
 }

@@ -1,0 +1,70 @@
+"""How messages show a value that somebody sent: safely, and never more of it than SHOWN_CHARS_MAX characters."""
+
+import json
+from collections.abc import Iterator
+
+SHOWN_CHARS_MAX = 200
+"""Of a value a message shows as much. The rest tells nobody what is wrong with it, and costs time and space in logs."""
+
+
+def show(value: object) -> str:
+    """A value as a message has it: text in single quotes, all else as JSON; what was cut off ends in ``…``.
+
+    Only what is shown is looked at, so a value of a megabyte costs no more than a short one.
+    """
+    if not isinstance(value, str):
+        return show_json(value)
+    return _cut(repr(value[:SHOWN_CHARS_MAX]), is_cut=len(value) > SHOWN_CHARS_MAX)
+
+
+def show_json(value: object) -> str:
+    """A value of a body as it stands there, or nearly so."""
+    pieces, length = [], 0
+    for piece in _pieces(value):
+        pieces.append(piece)
+        length += len(piece)
+        if length > SHOWN_CHARS_MAX:
+            break
+    is_cut = isinstance(value, str) and len(value) > SHOWN_CHARS_MAX
+    return _cut(_printable("".join(pieces)), is_cut=is_cut)
+
+
+def show_name(name: str) -> str:
+    """The name of a field or parameter that somebody made up, as an error names it."""
+    return _printable(name[:SHOWN_CHARS_MAX]) + ("…" if len(name) > SHOWN_CHARS_MAX else "")
+
+
+def _cut(shown: str, *, is_cut: bool) -> str:
+    if len(shown) > SHOWN_CHARS_MAX + len("''"):  # escapes have made it longer
+        return shown[:SHOWN_CHARS_MAX] + "…"
+    return shown + "…" if is_cut else shown
+
+
+def _pieces(value: object) -> Iterator[str]:
+    """JSON, piece by piece, so that whoever has enough can stop."""
+    if isinstance(value, str):
+        yield json.dumps(value[:SHOWN_CHARS_MAX], ensure_ascii=False)
+    elif isinstance(value, dict):
+        yield "{"
+        for index, (name, each) in enumerate(value.items()):
+            yield ", " if index else ""
+            yield from _pieces(name)
+            yield ": "
+            yield from _pieces(each)
+        yield "}"
+    elif isinstance(value, list):
+        yield "["
+        for index, each in enumerate(value):
+            yield ", " if index else ""
+            yield from _pieces(each)
+        yield "]"
+    elif isinstance(value, int) and abs(value) >= 10**SHOWN_CHARS_MAX:
+        yield "a number of hundreds of digits"  # writing it out costs the square of its length
+    else:
+        yield json.dumps(value)
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
