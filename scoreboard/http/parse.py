@@ -12,6 +12,7 @@ import msgspec
 import orjson
 from sanic.request import Request
 
+from scoreboard.auth import Caller
 from scoreboard.errors import Invalid, MalformedJson, Unauthenticated, UnsupportedMediaType
 from scoreboard.http.bodies import ActionBody, BatchBody, BatchedSubmission, Bounds
 from scoreboard.http.services import Services
@@ -349,18 +350,18 @@ def check_is_admin(services: Services, request: Request) -> None:
     services.authenticator.verify(request.headers.get("authorization")).must_be_admin()
 
 
-def check_may_read(services: Services, request: Request) -> None:
+def check_may_read(services: Services, request: Request) -> Caller | None:
     """Reads are public unless configured otherwise; then a token in the header or the cookie is needed.
 
+    :return: who reads, where that is asked.
     :raises Unauthenticated: if it is missing or not accepted.
     """
     if services.public_reads:
-        return
+        return None
     authorization = request.headers.get("authorization")
     cookie = request.cookies.get(COOKIE)
     if authorization is None and cookie:
-        services.authenticator.verify_token(cookie)
-        return
+        return services.authenticator.verify_token(cookie)
     if authorization is None:
         raise Unauthenticated(f"reads need a token, in the header or the cookie {COOKIE}", token_was_sent=False)
-    services.authenticator.verify(authorization)
+    return services.authenticator.verify(authorization)
