@@ -55,7 +55,7 @@ def decode_frames(text: bytes) -> tuple[Step, bytes]:
             epochs.add(epoch)
             seqs.append(int(seq))
         event = fields.get("event")
-        if event is not None:
+        if event is not None and event != "heartbeat":
             counts[event] += 1
         if event == "score-updated":
             points += json.loads(fields["data"])["points"]

@@ -66,10 +66,14 @@ class Caller(msgspec.Struct, frozen=True):
 class Authenticator:
     """Verifies tokens against one key.
 
+    :cvar leeway_s: by how much the clocks of who signs and who verifies may differ.
+
     :param key: the shared secret for HS algorithms, else the public key in PEM.
     :param algorithms: those accepted; all symmetric or all asymmetric.
     :raises StartupError: if key and algorithms do not fit.
     """
+
+    leeway_s = 10.0
 
     def __init__(
         self, key: str, algorithms: Sequence[str], *, issuer: str | None = None, audience: str | None = None
@@ -109,6 +113,10 @@ class Authenticator:
             raise Unauthenticated("the token has expired")
         note_caller(caller.user_id)
         return caller
+
+    def ends_at(self, caller: Caller) -> float:
+        """When what a caller is being sent has to end, in seconds since 1970."""
+        return caller.expires_at + self.leeway_s
 
     def _decode(self, token: str) -> Caller:
         if len(token) > TOKEN_BYTES_MAX:

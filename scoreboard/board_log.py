@@ -4,11 +4,12 @@ Bytes are encoded once and shared by every reader at the same offset. A reader t
 the folded difference instead.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from operator import attrgetter
 from time import monotonic
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from scoreboard import frames
 from scoreboard.frames import LEADERBOARD, SCORES, Message, Told, Top
@@ -34,21 +35,41 @@ class Transport(Protocol):
 class Reader:
     """An open stream: a transport, what it wants, and the absolute index of the log entry it gets next.
 
-    ``form`` is equal for readers that are sent the same bytes.
+    ``form`` is equal for readers that are sent the same bytes. ``reset`` is why the reader has to begin anew, and has
+    not been told yet. From ``ends_at`` on, in seconds since 1970, it may not read any more.
     """
 
-    __slots__ = ("chunked", "form", "kinds", "log", "next", "reset", "stalled_since", "transport", "written_at")
+    __slots__ = (
+        "chunked",
+        "ends_at",
+        "form",
+        "kinds",
+        "log",
+        "next",
+        "reset",
+        "stalled_since",
+        "transport",
+        "written_at",
+    )
 
-    def __init__(self, transport: Transport, kinds: int, *, chunked: bool) -> None:
+    def __init__(self, transport: Transport, kinds: int, *, chunked: bool, ends_at: float = math.inf) -> None:
         self.transport = transport
         self.kinds = kinds
         self.chunked = chunked
+        self.ends_at = ends_at
         self.form = kinds << 1 | chunked
         self.next = 0
         self.reset: str | None = None
         self.log: BoardLog | None = None
         self.written_at = monotonic()
         self.stalled_since: float | None = None
+
+
+class Break(NamedTuple):
+    """What nobody can be told by events: whoever knows less than a seq has to begin anew, and why."""
+
+    reason: str
+    seq: int
 
 
 class Entry:
@@ -91,7 +112,11 @@ def encode_folded(epoch: str, told: Sequence[Told], *, after: int, through: int)
 class BoardLog:
     """The log and readers of one window of a board.
 
-    ``pages`` holds encoded answers that are right as long as ``seq`` stands; ``period`` is None in window ``all``.
+    ``pages`` holds encoded answers that are right as long as ``seq`` stands; ``period`` is None in window ``all``;
+    ``broken`` is the latest break that is known.
+
+    ``is_over``: nobody feeds the log any more. ``resets_from`` is the pump's: before it no reader is reset again.
+    ``looked_at`` is the feed's: when the stores were last asked because a reader knew more.
     """
 
     def __init__(self, board: str, page: Page) -> None:
@@ -99,6 +124,10 @@ class BoardLog:
         self.readers: set[Reader] = set()
         self.used_at = monotonic()
         self.stale = False
+        self.is_over = False
+        self.broken = Break("too_far_behind", 0)
+        self.resets_from = -math.inf
+        self.looked_at = -math.inf
         self.pages: dict[object, object] = {}
         self._entries: list[Entry] = []
         self._start = 0
@@ -146,8 +175,9 @@ class BoardLog:
         """What a reader without a position starts from: the snapshot, or the bare position if it wants no snapshot."""
         return self.snapshot if kinds & LEADERBOARD else frames.encode_position(self.position)
 
-    def _encode_board(self, top: Top, total: int, seq: int) -> bytes:
-        return frames.encode_leaderboard(self.board, top, total, Position(self.epoch, seq), self.ties, self.period)
+    def _encode_board(self, top: Top, total: int, seq: int, *, bare: bool = False) -> bytes:
+        position = Position(self.epoch, seq)
+        return frames.encode_leaderboard(self.board, top, total, position, self.ties, self.period, bare=bare)
 
     def shows(self, page: Page) -> bool:
         """Whether the log shows what the first page at its position does.
@@ -178,7 +208,7 @@ class BoardLog:
         elif part is not None:
             top, total = frames.parse_top(part.top, message.names), part.total
         if told is None:  # somebody was erased: whatever names that user must not be sent any more
-            self._begin("erased")
+            self._begin(Break("erased", message.first))
             self.seq, self.total, self.top, self._snapshot = message.seq, total, top, None
             self.pages.clear()
         else:
@@ -225,16 +255,28 @@ class BoardLog:
         self._entries.insert(0, entry)
         self._start -= 1
 
-    def restart(self, page: Page, reason: str) -> None:
-        """Begin another log; every reader gets a reset and a snapshot at its next visit."""
-        self._begin(reason)
+    def restart(self, page: Page, broken: Break) -> None:
+        """Begin another log; every reader is due a reset and a snapshot."""
+        if page.position.epoch != self.epoch:
+            self.broken = broken
+        self._begin(broken)
         self._show(page)
 
-    def _begin(self, reason: str) -> None:
+    def _begin(self, broken: Break) -> None:
         self._start = self.end
         self._entries.clear()
+        self.note_break(broken)
         for reader in self.readers:
-            reader.reset = reason
+            reader.reset = broken.reason
+
+    def note_break(self, broken: Break) -> None:
+        """Remember a break, if it is later than the one that is known."""
+        if broken.seq > self.broken.seq:
+            self.broken = broken
+
+    def why_lost(self, seq: int) -> str:
+        """Why a reader that knows everything up to a seq can't go on from there."""
+        return self.broken.reason if seq < self.broken.seq else "too_far_behind"
 
     @property
     def _begins(self) -> bool:
@@ -255,6 +297,22 @@ class BoardLog:
         if not due:
             return b"", 0
         return self._encode(due, due[0].after, kinds)
+
+    def encode_bare(self, index: int, kinds: int) -> bytes:
+        """What a reader at an absolute index is told of what it has not heard of while a reset is due to it.
+
+        There are no ids, for what it was told before does not hold: cut off now, it must not go on from here.
+        """
+        due = self._entries[max(0, index - self._start) :]
+        scores = b""
+        if kinds & SCORES:
+            told = [each for entry in due for each in entry.told]
+            if sum(len(data) for _, _, data in told) > FOLD_BYTES:
+                told = frames.fold(told)
+            scores = frames.encode_bare(told)
+        if not kinds & LEADERBOARD or not any(entry.top_changed or entry.begins for entry in due):
+            return scores
+        return scores + self._encode_board(self.top, self.total, self.seq, bare=True)
 
     def encode_since(self, seq: int, kinds: int) -> tuple[bytes, int] | None:
         """What a reader that knows everything up to a seq is due; None if the log does not reach back that far."""

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from scoreboard import frames
-from scoreboard.board_log import LOG_EVENTS_MAX, BoardLog, Entry, top_of
+from scoreboard.board_log import LOG_EVENTS_MAX, BoardLog, Break, Entry, top_of
 from scoreboard.errors import Invalid, NotFound, RanksUnavailable, Unavailable
 from scoreboard.frames import Message, Told
 from scoreboard.ledger import Ledger
@@ -27,6 +27,8 @@ from scoreboard.subscription import Subscription
 RESUME_EVENTS_MAX = 1_000
 """How far a log is continued from the ledger; readers further behind are reset."""
 WATCH_S = 1.0
+LOOK_S = 1.0
+"""A board's stores are asked at most this often because readers say that they know more: anybody can say so."""
 BOARD_IDLE_S = 60.0
 """A board is followed for this long after it was last read or streamed."""
 
@@ -63,6 +65,7 @@ class Feed:
         self._early: dict[Key, list[Message]] = {}
         self._reaching_back: dict[Key, asyncio.Task[None]] = {}
         self._refreshing: dict[Key, asyncio.Task[None]] = {}
+        self._looking: dict[Key, asyncio.Task[None]] = {}
         self._wanted: set[Key] = set()
         self.subscription: Subscription = ranks.subscription(self._on_message, self._on_connect)
 
@@ -101,6 +104,8 @@ class Feed:
 
     async def _open(self, key: Key) -> BoardLog:
         board, window = key
+        # Nobody can make us subscribe to what is not there: the same read says so first.
+        await self._reads.read_page(board, window, limit=TOP_SIZE)
         self._early[key] = []
         stale = False
         try:
@@ -152,11 +157,11 @@ class Feed:
         for window in WINDOWS:
             self._refresh_log((board, window))
 
-    def _refresh_log(self, key: Key) -> None:
+    def _refresh_log(self, key: Key, *, is_stale: bool = True) -> None:
         followed = self._logs.get(key)
         if followed is None:
             return
-        followed.stale = True
+        followed.stale = followed.stale or is_stale
         self._wanted.add(key)
         if key not in self._refreshing:
             task = asyncio.create_task(self._refresh(key, followed), name=f"refresh-feed:{key[0]}:{key[1]}")
@@ -171,11 +176,12 @@ class Feed:
                 self._wanted.discard(key)
                 page = await self._reads.read_page(board, window, limit=TOP_SIZE)
                 if page.position.epoch != followed.epoch:
-                    followed.restart(page, "epoch")
-                elif (reason := await self._fill_gap(followed, page)) is not None:
-                    followed.restart(page, reason)
+                    followed.restart(page, Break("epoch", 0))
+                elif (broken := await self._fill_gap(followed, page)) is not None:
+                    followed.restart(page, broken)
                 elif page.position == followed.position and not followed.shows(page):
-                    followed.restart(page, "rebuilt")  # the ranking was wrong, and so is what readers know of it
+                    # The ranking was wrong, and so is what readers know of it.
+                    followed.restart(page, Break("rebuilt", page.position.seq))
             followed.stale = False
             self._pump.mark(followed)
         except Invalid:  # the board does not have the window any more: who asks again is told so
@@ -187,13 +193,18 @@ class Feed:
         except Exception:  # a bug here must not silence the board for good
             log.exception("refresh_failed", board=board)
 
-    async def _fill_gap(self, followed: BoardLog, page: Page) -> str | None:
+    async def _fill_gap(self, followed: BoardLog, page: Page) -> Break | None:
         """Append what the ledger has between the log and a page as one step; or why that can't be done."""
         if page.position.seq <= followed.seq and not _is_later(page, followed):
             return None
-        told = await self._read_told(followed.board, followed.window, page, after=followed.seq)
-        if isinstance(told, str):
-            return told
+        after, through = followed.seq, page.position.seq
+        if through - after > RESUME_EVENTS_MAX:
+            return Break("too_far_behind", 0)
+        events = await self._read_events(followed.board, after=after, through=through)
+        broken = find_break(events)
+        if broken is not None:
+            return broken
+        told = await self._tell(followed.board, followed.window, page.period, events, after=after)
         if page.period is not None and _is_later(page, followed):
             # Of a period that is over nobody needs to know any more.
             begun_at = told[0][0] - 1 if told else page.position.seq
@@ -204,25 +215,20 @@ class Feed:
             followed.append(entry, top_of(page), page.total)
         return None
 
-    async def _read_told(self, board: str, window: str, page: Page, *, after: int) -> list[Told] | str:
-        """What is to be told of the events between a seq and a page, of those in the page's period.
+    async def _read_events(self, board: str, *, after: int, through: int) -> list[Event]:
+        """The ledger's events in (after, through]."""
+        return await self._ledger.read_events(board, after=after, limit=through - after) if through > after else []
 
-        Or why readers have to begin anew: these are more than RESUME_EVENTS_MAX, or in between the board was set up
-        otherwise, or a user erased.
+    async def _tell(
+        self, board: str, window: str, period: Period | None, events: list[Event], *, after: int
+    ) -> list[Told]:
+        """What is to be told of events that follow a seq, of those in the period.
+
         What the rank was right after each is forgotten: both ranks are that of now, as of a player who did not move,
         but for a first score, which has none before. Without a ranking both are None.
         """
-        through = page.position.seq
-        if through - after > RESUME_EVENTS_MAX:
-            return "too_far_behind"
-        if through <= after:
-            return []
-        events = await self._ledger.read_events(board, after=after, limit=through - after)
-        for event in events:
-            if event.kind in BREAKS:
-                return BREAKS[event.kind]
-        if page.period is not None:
-            events = [event for event in events if _is_in(event, page.period)]
+        if period is not None:
+            events = [event for event in events if _is_in(event, period)]
         users = list({event.user_id for event in events})
         ranks: dict[str, int] = {}
         try:
@@ -254,7 +260,7 @@ class Feed:
         """
         followed = await self.open(board, window)
         if followed.period is not None and self.get(board, window) is None:
-            await self._look_again(followed)  # its period may be over
+            followed = await self._look_again(followed)  # its period may be over
         begun = self.begin_now(board, kinds, last, window)
         if begun is not None:
             return begun
@@ -262,7 +268,7 @@ class Feed:
         if position is None:
             return followed, self._reset(followed, "malformed", kinds)
         if position.epoch != followed.epoch or position.seq > followed.seq:
-            await self._look_again(followed)
+            followed = await self._look_again(followed)
         if position.epoch != followed.epoch:
             return followed, self._reset(followed, "epoch", kinds)
         if position.seq > followed.seq:
@@ -272,9 +278,9 @@ class Feed:
             start = "replayed"
             await self._reach_back(followed)
             if not followed.reaches(position.seq):
-                return followed, self._reset(followed, "too_far_behind", kinds)
+                return followed, self._reset(followed, followed.why_lost(position.seq), kinds)
         self._metrics.streams_opened.labels(start).inc()
-        return followed, lambda: self._since(followed, position.seq, kinds)
+        return followed, lambda: self._since(followed, position, kinds)
 
     def begin_now(self, board: str, kinds: int, last: str | None, window: str = ALL) -> Beginning | None:
         """As :meth:`begin`, if the log that is open already has all that the reader needs; else None."""
@@ -289,22 +295,41 @@ class Feed:
         if position is None or position.epoch != followed.epoch or not followed.reaches(position.seq):
             return None
         self._metrics.streams_opened.labels("resumed").inc()
-        return followed, lambda: self._since(followed, position.seq, kinds)
+        return followed, lambda: self._since(followed, position, kinds)
 
     def _reset(self, followed: BoardLog, reason: str, kinds: int) -> Callable[[], bytes]:
         self._metrics.streams_opened.labels("reset").inc()
         return lambda: frames.encode_reset(reason) + followed.beginning(kinds)
 
-    def _since(self, followed: BoardLog, seq: int, kinds: int) -> bytes:
-        due = followed.encode_since(seq, kinds)
+    def _since(self, followed: BoardLog, position: Position, kinds: int) -> bytes:
+        due = followed.encode_since(position.seq, kinds) if position.epoch == followed.epoch else None
         if due is None:  # the log moved on or restarted since begin
-            return frames.encode_reset("too_far_behind") + followed.beginning(kinds)
+            reason = "epoch" if position.epoch != followed.epoch else followed.why_lost(position.seq)
+            return frames.encode_reset(reason) + followed.beginning(kinds)
         return due[0]
 
-    async def _look_again(self, followed: BoardLog) -> None:
-        """A reader knows more than this server's log: another server was quicker, or it is lost. Look once."""
+    async def _look_again(self, followed: BoardLog) -> BoardLog:
+        """A reader knows more than this server's log: another server was quicker, or it is lost. Look once.
+
+        :raises Invalid: if the board has lost the window meanwhile.
+        """
         key = (followed.board, followed.window)
-        self._refresh_log(key)
+        task = self._looking.get(key)
+        if task is None:
+            task = asyncio.create_task(self._look(key, followed), name=f"look-again:{key[0]}:{key[1]}")
+            self._looking[key] = task
+        await asyncio.shield(task)
+        return await self.open(*key)
+
+    async def _look(self, key: Key, followed: BoardLog) -> None:
+        """Look for all who have come to ask by then, once LOOK_S have passed since the last look."""
+        try:
+            await asyncio.sleep(max(0.0, followed.looked_at + LOOK_S - monotonic()))
+        finally:
+            del self._looking[key]  # who comes from here on may know of something newer than what is read
+        followed.looked_at = monotonic()
+        self._metrics.looked_again.inc()
+        self._refresh_log(key, is_stale=False)
         task = self._refreshing.get(key)
         if task is not None:
             await asyncio.wait([task])
@@ -320,13 +345,23 @@ class Feed:
         await asyncio.shield(task)
 
     async def _read_back(self, followed: BoardLog) -> None:
-        epoch, after, through = followed.epoch, max(0, followed.seq - RESUME_EVENTS_MAX), followed.start_seq
+        """Continue a log backwards, as far as to the latest break: those who know that one need nothing from before.
+
+        Where it ends then it can't be continued further, so whoever says that it knows less costs nothing.
+        """
+        epoch, through = followed.epoch, followed.start_seq
+        after = max(followed.broken.seq, followed.seq - RESUME_EVENTS_MAX)
         if after >= through:
             return
         self._metrics.reached_back.inc()
-        page = Page(Position(epoch, through), 0, (), False, followed.ties, followed.period)
-        told = await self._read_told(followed.board, followed.window, page, after=after)
-        if not isinstance(told, str):
+        events = await self._read_events(followed.board, after=after, through=through)
+        broken = find_break(events)
+        if broken is not None:
+            events, after = [event for event in events if event.seq > broken.seq], broken.seq
+        told = await self._tell(followed.board, followed.window, followed.period, events, after=after)
+        if epoch == followed.epoch:
+            if broken is not None:
+                followed.note_break(broken)
             followed.prepend(epoch, after, through, told)
 
     # -- housekeeping
@@ -346,6 +381,7 @@ class Feed:
 
     def _forget(self, key: Key, followed: BoardLog) -> None:
         """Follow a window no longer, unless that log has given its place to another already."""
+        followed.is_over = True
         if self._logs.get(key) is followed:
             del self._logs[key]
 
@@ -372,6 +408,11 @@ def _is_later(page: Page, followed: BoardLog) -> bool:
 
 def _is_in(event: Event, period: Period) -> bool:
     return any(period.window == each.window and period.first_day == each.first_day for each in event.periods)
+
+
+def find_break(events: list[Event]) -> Break | None:
+    """The last event after which nothing that readers knew before can be relied on."""
+    return next((Break(BREAKS[event.kind], event.seq) for event in reversed(events) if event.kind in BREAKS), None)
 
 
 def parse_position(text: str) -> Position | None:

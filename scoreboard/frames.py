@@ -19,7 +19,6 @@ KINDS = {"score-updated": SCORES, "leaderboard": LEADERBOARD}
 """The events that a reader can ask for, as bits. What becomes of users themselves is told with their scores."""
 SCORE_UPDATED, USER_UPDATED = "score-updated", "user-updated"
 RETRY_MS = 2_000
-HEARTBEAT = b": hb\n\n"
 RANKS_A_EVENT = 3
 
 Top = tuple[Scored, ...]
@@ -218,6 +217,11 @@ def encode_told(epoch: str, told: Iterable[Told]) -> bytes:
     return b"".join(encode_frame(name, data, Position(epoch, seq)) for seq, name, data in told)
 
 
+def encode_bare(told: Iterable[Told]) -> bytes:
+    """A frame for each event, without ids: who is cut off after them comes back from where it was before."""
+    return b"".join(encode_frame(name, data) for _, name, data in told)
+
+
 def encode_step(epoch: str, told: Sequence[Told], *, after: int, through: int) -> bytes:
     """The frames of folded events that take a reader from seq ``after`` to seq ``through``."""
     frames = [encode_frame(name, data, Position(epoch, after)) for _, name, data in told[:-1]]
@@ -231,16 +235,28 @@ def render_entry(rank: int | None, user_id: str, score: int | None, name: str | 
 
 
 def encode_leaderboard(
-    board: str, top: Top, total: int, position: Position, ties: Ties = "shared", period: Period | None = None
+    board: str,
+    top: Top,
+    total: int,
+    position: Position,
+    ties: Ties = "shared",
+    period: Period | None = None,
+    *,
+    bare: bool = False,
 ) -> bytes:
-    """A ``leaderboard`` frame: the snapshot at a position, of ``all`` or of a period."""
+    """A ``leaderboard`` frame: the snapshot at a position, of ``all`` or of a period. :param bare: without an id."""
     entries = [
         render_entry(entry.rank, entry.user_id, entry.score, entry.name)
         for entry in rank_entries(top, ties, offset=0, first_rank=1)
     ]
     shown = {"window": period.window, "period": period.first_day} if period is not None else {}
     data = orjson.dumps({"board": board, **shown, "top10": entries, "total": total, "seq": position.seq})
-    return encode_frame("leaderboard", data, position)
+    return encode_frame("leaderboard", data, None if bare else position)
+
+
+def encode_heartbeat(seq: int) -> bytes:
+    """Tells a reader that the connection lives, and up to which seq it has everything. Without an id."""
+    return encode_frame("heartbeat", b'{"seq":%d}' % seq)
 
 
 def encode_position(position: Position) -> bytes:

@@ -61,6 +61,8 @@ class Metrics:
         )
         self.streams_opened = self._counter("streams_opened", "Streams opened, by how they began", "start")
         self.reached_back = self._counter("reached_back", "Logs continued backwards from the ledger")
+        self.looked_again = self._counter("looked_again", "Looks for what readers knew that come from elsewhere")
+        self.resets = self._counter("resets", "Readers of open streams that were told to begin anew")
         self.streams_cut = self._counter("streams_cut", "Streams ended by the server", "reason")
         self.folded_events = self._counter("folded_events", "Events that were folded into a later one")
         self.delivered_bytes = self._counter("stream_bytes", "Bytes written to streams")

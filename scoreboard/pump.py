@@ -4,12 +4,16 @@ Everything from a reader's offset to the log's end is written as one buffer, str
 task, queue or copy per reader. A round takes as long as it takes, so that many readers are visited less often and get
 more at once. A reader that does not keep up is passed over, then folded harder, then cut; it never slows the others or
 grows memory.
+
+Readers that have to begin anew are told so at most once in RESET_S, so that nobody who erases users or changes settings
+in a loop makes all of them start over each time. Until then they are told what happens without ids: whoever is cut off
+meanwhile comes back from where it was before, and is reset then.
 """
 
 import asyncio
 import random
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, time
 
 from scoreboard import frames
 from scoreboard.board_log import BoardLog, Reader
@@ -29,12 +33,19 @@ BUFFER_HARD_BYTES = 1024 * 1024
 """A reader to which more than this would be written at once is cut."""
 STALL_S = 30.0
 """A reader that takes nothing for this long is cut."""
+RESET_S = 1.0
+"""From one reset of a board's readers to the next, at least."""
 SWEEP_S = 1.0
+"""Each reader is looked at about this often; all of them in turn, spread over that time."""
 HEARTBEAT_S = 10.0
+"""A reader to which nothing was sent for this long is told that the connection lives."""
+CLOSE_S = 2.0
+"""A stream that ends on its own has this long to deliver what was written to it."""
 END_SPREAD_MS = (1_000, 6_000)
 """Readers told to go away come back within this span, not all at once."""
 
-Shared = dict[tuple[int, int], bytes | None]
+Shared = dict[tuple[int | str, int], bytes | None]
+"""What readers are due, by form and index, ``~index`` while a reset is due, or the reason of the reset."""
 
 
 class Pump:
@@ -44,6 +55,7 @@ class Pump:
         self._metrics = metrics
         self._joined: set[BoardLog] = set()
         self._dirty: set[BoardLog] = set()
+        self._held: set[BoardLog] = set()
         self._wake = asyncio.Event()
 
     @property
@@ -62,6 +74,8 @@ class Pump:
         log.readers.add(reader)
         self._joined.add(log)
         self._write(reader, data, head)
+        if log.is_over:  # it ended while the answer's head was on its way
+            self._end_lost(reader)
 
     def leave(self, reader: Reader) -> None:
         """Forget a reader."""
@@ -77,7 +91,7 @@ class Pump:
         for index, reader in enumerate([r for log in self._joined for r in log.readers]):
             if reader.log is None:
                 continue  # it left meanwhile
-            data = self._due(reader) or b""
+            data = self._last_due(reader)
             self._write(reader, data + frames.encode_retry(random.randint(*END_SPREAD_MS)))
             self._end(reader)
             if index % SLICE_READERS == 0:
@@ -89,10 +103,26 @@ class Pump:
             self._write(reader, frames.encode_reset(reason) + frames.encode_retry(random.randint(*END_SPREAD_MS)))
             self._end(reader)
 
-    def _due(self, reader: Reader) -> bytes | None:
+    def _end_lost(self, reader: Reader) -> None:
+        """End a stream of a log that nobody feeds any more: its reader comes back to the one that is."""
+        self._write(reader, frames.encode_retry(random.randint(*END_SPREAD_MS)))
+        self._end(reader)
+
+    def _end_expired(self, reader: Reader) -> None:
+        """End a stream that its reader may not read any longer."""
+        self._metrics.streams_cut.labels("expired").inc()
+        self._write(reader, frames.encode_retry(random.randint(*END_SPREAD_MS)))
+        self._end(reader)
+        # To close is to wait until all is sent, which a reader that takes nothing would put off for ever.
+        asyncio.get_running_loop().call_later(CLOSE_S, reader.transport.abort)
+
+    def _last_due(self, reader: Reader) -> bytes:
+        """What a reader is due before its stream ends."""
         assert reader.log is not None
+        if reader.reset is not None:
+            return frames.encode_reset(reader.reset) + reader.log.beginning(reader.kinds)
         due = reader.log.encode_from(reader.next, reader.kinds)
-        return due[0] if due else None
+        return due[0] if due else b""
 
     def _end(self, reader: Reader) -> None:
         self.leave(reader)
@@ -132,18 +162,29 @@ class Pump:
 
     async def _visit_readers(self, log: BoardLog) -> None:
         readers = list(log.readers)
+        may_reset, resets = log.resets_from <= monotonic(), 0
         for start in range(0, len(readers), SLICE_READERS):
             if start:
                 await asyncio.sleep(0)
-            self._visit_slice(log, readers[start : start + SLICE_READERS])
+            resets += self._visit_slice(log, readers[start : start + SLICE_READERS], may_reset=may_reset)
+        if resets:
+            log.resets_from = monotonic() + RESET_S
+        if not may_reset and log not in self._held:
+            self._held.add(log)
+            asyncio.get_running_loop().call_later(max(0.0, log.resets_from - monotonic()), self._release, log)
 
-    def _visit_slice(self, log: BoardLog, readers: list[Reader]) -> None:
-        """Bring some readers up to the log, which stands still meanwhile.
+    def _release(self, log: BoardLog) -> None:
+        """Visit the readers of a log again that could not be reset yet."""
+        self._held.discard(log)
+        self.mark(log)
+
+    def _visit_slice(self, log: BoardLog, readers: list[Reader], *, may_reset: bool) -> int:
+        """Bring some readers up to the log, which stands still meanwhile; how many of them were reset.
 
         Most are due the same as the one before. Here every microsecond counts 10,000 times: looking each one's bytes
         up, and the clock and the counter for each, made this half as long again as writing alone.
         """
-        end, now, written = log.end, monotonic(), 0
+        end, now, written, resets = log.end, monotonic(), 0, 0
         shared: Shared = {}
         last_next, last_form, last_due = -1, -1, None
         for reader in readers:
@@ -154,8 +195,10 @@ class Pump:
                 continue  # the sweep comes back to it
             due: bytes | None
             if reader.reset is not None:
-                due = self._frame(reader, frames.encode_reset(reader.reset) + log.beginning(reader.kinds))
-                reader.reset = None
+                due = self._find_reset(log, reader, shared) if may_reset else self._find_bare(log, reader, shared)
+                if may_reset:
+                    reader.reset = None
+                    resets += 1
             else:
                 if reader.next != last_next or reader.form != last_form:
                     last_next, last_form = reader.next, reader.form
@@ -170,6 +213,9 @@ class Pump:
                 reader.written_at = now
                 written += len(due)
         self._metrics.delivered_bytes.inc(written)
+        if resets:
+            self._metrics.resets.inc(resets)
+        return resets
 
     def _find_due(self, log: BoardLog, reader: Reader, shared: Shared) -> bytes | None:
         """What a reader is due; None if the log has lost its place."""
@@ -181,30 +227,71 @@ class Pump:
             shared[key] = self._frame(reader, due[0]) if due is not None else None
         return shared[key]
 
+    def _find_bare(self, log: BoardLog, reader: Reader, shared: Shared) -> bytes | None:
+        """What a reader is told that is yet to be reset."""
+        key = (~reader.next, reader.form)
+        if key not in shared:
+            shared[key] = self._frame(reader, log.encode_bare(reader.next, reader.kinds))
+        return shared[key]
+
+    def _find_reset(self, log: BoardLog, reader: Reader, shared: Shared) -> bytes | None:
+        """The reset of a reader, and what it begins anew with."""
+        assert reader.reset is not None
+        key = (reader.reset, reader.form)
+        if key not in shared:
+            shared[key] = self._frame(reader, frames.encode_reset(reader.reset) + log.beginning(reader.kinds))
+        return shared[key]
+
     @staticmethod
     def _frame(reader: Reader, data: bytes) -> bytes:
         return frames.chunk(data) if data and reader.chunked else data
 
     async def sweep(self) -> None:
-        """Send heartbeats, come back to slow readers and cut stalled ones, until cancelled."""
+        """Send heartbeats, end expired streams, come back to slow readers and cut stalled ones, until cancelled."""
         while True:
-            await asyncio.sleep(SWEEP_S)
-            for log in list(self._joined):
-                await self._sweep_readers(log)
+            began = monotonic()
+            readers = [reader for log in self._joined for reader in log.readers]
+            starts = range(0, len(readers), SLICE_READERS)
+            behind: set[BoardLog] = set()
+            for number, start in enumerate(starts, start=1):
+                self._sweep_slice(readers[start : start + SLICE_READERS], behind)
+                await asyncio.sleep(max(0.0, began + SWEEP_S * number / len(starts) - monotonic()))
+            if not readers:
+                await asyncio.sleep(SWEEP_S)
+            for log in behind:
+                self.mark(log)
 
-    async def _sweep_readers(self, log: BoardLog) -> None:
-        now = monotonic()
-        for index, reader in enumerate(list(log.readers), start=1):
+    def _sweep_slice(self, readers: list[Reader], behind: set[BoardLog]) -> None:
+        """Look at some readers. :param behind: takes the logs of which one of them lacks something."""
+        now, wall, written = monotonic(), time(), 0
+        shared: Shared = {}
+        for reader in readers:
+            log = reader.log
+            if log is None:
+                continue  # it left since
+            if reader.ends_at <= wall:
+                self._end_expired(reader)
+                continue
             unsent = reader.transport.get_write_buffer_size()
+            if reader.next < log.end or reader.reset is not None:
+                behind.add(log)
+            elif unsent == 0 and now - reader.written_at > HEARTBEAT_S and not reader.transport.is_closing():
+                data = self._find_heartbeat(log, reader, shared)
+                reader.transport.write(data)
+                reader.written_at = now
+                written += len(data)
             if unsent == 0:
                 reader.stalled_since = None
-                if now - reader.written_at > HEARTBEAT_S:
-                    self._write(reader, frames.HEARTBEAT)
             elif reader.stalled_since is None:
                 reader.stalled_since = now
             elif now - reader.stalled_since > STALL_S:
                 self._cut(reader, "stalled")
-            if reader.log is log and (reader.next < log.end or reader.reset):
-                self.mark(log)
-            if index % SLICE_READERS == 0:
-                await asyncio.sleep(0)
+        self._metrics.delivered_bytes.inc(written)
+
+    def _find_heartbeat(self, log: BoardLog, reader: Reader, shared: Shared) -> bytes:
+        """The heartbeat of a reader that has everything: encoded once for all of a slice who are at the same seq."""
+        key = (log.seq, reader.chunked)
+        data = shared.get(key)
+        if data is None:
+            data = shared[key] = self._frame(reader, frames.encode_heartbeat(log.seq))
+        return data

@@ -297,14 +297,14 @@ class Frame:
 
 @dataclass
 class Stream:
-    """A stream read by a thread; frames are kept in order."""
+    """A stream read by a thread; frames are kept in order, and the seqs of heartbeats apart from them."""
 
     url: str
     last_event_id: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
     retries: list[int] = field(default_factory=list)
-    comments: int = 0
+    heartbeats: list[int] = field(default_factory=list)
     ended: bool = False
     status: int | None = None
     response_headers: dict[str, str] = field(default_factory=dict)
@@ -367,7 +367,7 @@ class Stream:
                     with self._changed:
                         parser.feed(part)
                         self.frames += parser.take()
-                        self.retries, self.comments = parser.retries, parser.comments
+                        self.retries, self.heartbeats = parser.retries, parser.heartbeats
                         self._changed.notify_all()
         except (httpx.HTTPError, OSError, ValueError):
             pass
@@ -378,7 +378,10 @@ class Stream:
 
 
 class Parser:
-    """An event stream parser by the letter of WHATWG HTML 9.2.6, fed any pieces of bytes."""
+    """An event stream parser by the letter of WHATWG HTML 9.2.6, fed any pieces of bytes.
+
+    Heartbeats are no frames here: they come whenever nothing else does.
+    """
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -386,7 +389,7 @@ class Parser:
         self._event, self._data, self._id = "", [], None
         self._after_cr = False
         self.retries: list[int] = []
-        self.comments = 0
+        self.heartbeats: list[int] = []
 
     def feed(self, data: bytes) -> None:
         if not data:
@@ -404,15 +407,15 @@ class Parser:
 
     def _line(self, line: str) -> None:
         if not line:
-            if self._data:
+            if self._event == "heartbeat":
+                self.heartbeats.append(json.loads("\n".join(self._data))["seq"])
+            elif self._data:
                 self._frames.append(Frame(self._event or "message", json.loads("\n".join(self._data)), self._id))
             self._event, self._data = "", []
             return
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         match name:
-            case "":
-                self.comments += 1
             case "event":
                 self._event = value
             case "data":

@@ -214,13 +214,13 @@ def check_is_admin(services: Services, request: Request) -> None:
     services.authenticator.verify(request.headers.get("authorization")).must_be_admin()
 
 
-def check_may_read(services: Services, request: Request) -> None:
+def check_may_read(services: Services, request: Request) -> Caller | None:
     """Reads are public unless configured otherwise; then a token in the header or the cookie is needed.
 
+    :return: who reads, where that is asked.
     :raises Unauthenticated: if it is missing or not accepted.
     """
-    if not services.public_reads:
-        identify_reader(services, request)
+    return None if services.public_reads else identify_reader(services, request)
 
 
 def identify_reader(services: Services, request: Request) -> Caller:

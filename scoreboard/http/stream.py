@@ -1,6 +1,7 @@
 """GET /api/leaderboard/stream: hands a connection over to the feed."""
 
 import asyncio
+import math
 import random
 from typing import cast
 
@@ -26,8 +27,9 @@ LAST_ID_CHARS_MAX = 64
 
 
 async def stream_leaderboard(services: Services, request: Request) -> HTTPResponse | None:
-    """Stream a board until the client leaves, the server ends, or the reader is too slow."""
-    check_may_read(services, request)
+    """Stream a board until the client leaves, its token expires, the server ends, or the reader is too slow."""
+    caller = check_may_read(services, request)
+    ends_at = services.authenticator.ends_at(caller) if caller is not None else math.inf
     query = parse_query(request, "board", "window", "events", "lastEventId")
     board = parse_board(query)
     window = parse_window(query)
@@ -44,7 +46,8 @@ async def stream_leaderboard(services: Services, request: Request) -> HTTPRespon
         return Answer(frames.encode_retry(random.randint(*END_SPREAD_MS)), 200, _headers(services), EVENT_STREAM)
     try:
         log, first = await services.feed.begin(board, kinds, last[:LAST_ID_CHARS_MAX] if last else None, window)
-        reader = Reader(cast(Transport, request.transport), kinds, chunked=request.version == "1.1")
+        transport = cast(Transport, request.transport)
+        reader = Reader(transport, kinds, chunked=request.version == "1.1", ends_at=ends_at)
         await send_head(services, request, reader)
         services.pump.join(log, reader, first)
         await stay(services.pump, reader)

@@ -93,5 +93,6 @@ def test_connection_whose_body_never_arrived_is_closed(shared: Server) -> None:
 
 def test_quiet_stream_gets_a_heartbeat_within_15_seconds(shared: Server) -> None:
     with Stream(shared.stream_url("global")) as stream:
-        stream.wait_for(lambda s: s.comments, within_s=15)
+        stream.wait_for(lambda s: s.heartbeats, within_s=15)
         assert len(stream.frames) == 1
+        assert stream.heartbeats == [stream.frames[0].data["seq"]]

@@ -229,7 +229,7 @@ def test_frames_parse_whole_however_the_bytes_are_split(name: str, pieces: list[
     data = (
         frames.encode_retry(2_000)
         + frames.encode_leaderboard("global", top, 1, Position("e1", 6))
-        + frames.HEARTBEAT
+        + frames.encode_heartbeat(6)
         + frames.encode_step("e1", [update], after=6, through=7)
         + frames.encode_reset("epoch")
     )
@@ -242,4 +242,4 @@ def test_frames_parse_whole_however_the_bytes_are_split(name: str, pieces: list[
     assert (snapshot.event, snapshot.id, snapshot.data["top10"][0]["userId"]) == ("leaderboard", "e1-6", name)
     assert (updated.event, updated.id, updated.data["userId"]) == ("score-updated", "e1-7", name)
     assert (reset.event, reset.id, reset.data) == ("reset", "e1-7", {"reason": "epoch"})
-    assert (parser.retries, parser.comments) == ([2_000], 1)
+    assert (parser.retries, parser.heartbeats) == ([2_000], [6])
