@@ -35,11 +35,13 @@ from scoreboard.errors import ScoreboardError
 from scoreboard.http.plain import PlainRequest
 from scoreboard.http.protocol import connection_of, end_after, leave_body
 from scoreboard.http.services import Services
+from scoreboard.http.web import HTML, SECURITY_HEADERS, prefers_html, render_live_page
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 EXPOSED_HEADERS = "ETag, Idempotent-Replayed, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id"
 BODILESS = frozenset({204, 304})
+API = "/api/"
 PAGE_ROUTE = "/api/leaderboard"
 QUIET_ROUTES = frozenset({PAGE_ROUTE})
 """Asked many thousand times a second: what succeeds is counted, and logged only where every read is to be."""
@@ -99,6 +101,17 @@ def problem_response(error: ScoreboardError) -> HTTPResponse:
     return Answer(_encode(error.problem), error.status, headers, PROBLEM_JSON)
 
 
+def failure_response(services: Services, request: Request | PlainRequest, error: ScoreboardError) -> HTTPResponse:
+    """A failure for whoever asked: a browser at an address where there is nothing gets the page that says so."""
+    if not isinstance(request, Request) or not isinstance(error, errors.NotFound):
+        return problem_response(error)
+    is_page = request.method in ("GET", "HEAD") and not f"{request.path}/".startswith(API)
+    if not is_page or not prefers_html(request.headers.get("accept")):
+        return problem_response(error)
+    body = render_live_page(demo=services.sign_demo is not None, found=False)
+    return Answer(body, error.status, {**SECURITY_HEADERS, **NO_STORE}, HTML)
+
+
 def _encode(problem: dict[str, object]) -> bytes:
     try:
         return orjson.dumps(problem)
@@ -118,7 +131,7 @@ def endpoint(services: Services, route: str, handler: Handler) -> Handler:
         try:
             response = await handler(services, request, **segments)
         except ScoreboardError as exc:
-            response = problem_response(exc)
+            response = failure_response(services, request, exc)
             if isinstance(request, Request):
                 leave_body(request, request.app.config.REQUEST_MAX_SIZE)
         except SanicException:
@@ -201,7 +214,7 @@ class ProblemHandler(ErrorHandler):
             error = self._translate(request, exception)
             if error.status == 500:
                 log.error("request_failed", path=request.path, exc_info=exception)
-            response = problem_response(error)
+            response = failure_response(services, request, error)
         if isinstance(exception, PayloadTooLarge) and request.stream is not None:
             connection_of(request).lingers = True  # of the head, too, there may be more to come
         leave_body(request, request.app.config.REQUEST_MAX_SIZE)
