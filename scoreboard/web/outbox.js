@@ -81,7 +81,7 @@ export function createOutbox(tokens, onChange) {
     add,
     /** Goes on with what an earlier load of this page left. */
     restore() {
-      for (const item of readStorage()) enter({ ...item, isDoubtful: true });
+      for (const item of readStorage()) enter({ ...item, isDoubtful: true, isRestored: true });
     },
     /** Tries one again of which it is not known whether it counted, with its key. */
     again: expect,

@@ -102,9 +102,10 @@ function createFates(list, again, drop) {
 
   return function take(item) {
     if (item.is === 'pending') {
-      setTimeout(() => { if (item.is === 'pending') show(item); }, nodes.has(item) ? 0 : SHOWN_AFTER_MS);
+      const isKnown = nodes.has(item) || item.isRestored;
+      setTimeout(() => { if (item.is === 'pending') show(item); }, isKnown ? 0 : SHOWN_AFTER_MS);
     } else if (item.is === 'counted') {
-      if (!nodes.has(item)) return;
+      if (!nodes.has(item) && !item.isRestored) return;
       show(item);
       setTimeout(() => close(item), COUNTED_SHOWN_MS);
     } else {

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
@@ -111,6 +112,16 @@ def watch_for_trouble(page: Page) -> list[str]:
     return trouble
 
 
+def wait_on(page: Page, condition: Callable[[], object], what: str) -> None:
+    """Wait until a condition holds, while the page's requests are answered by the test's own handlers."""
+
+    def holds() -> object:
+        page.wait_for_timeout(50)
+        return condition()
+
+    wait_until(holds, what=what)
+
+
 def settle(page: Page) -> None:
     """Wait until the page has asked for nothing for a second."""
     asked, since = -1, time.monotonic()
@@ -120,7 +131,6 @@ def settle(page: Page) -> None:
         now = int(page.evaluate("performance.getEntriesByType('resource').length"))
         if now != asked:
             asked, since = now, time.monotonic()
-        page.wait_for_timeout(100)
         return time.monotonic() - since > 1
 
-    wait_until(is_quiet, what="the end of the page's requests")
+    wait_on(page, is_quiet, what="the end of the page's requests")
