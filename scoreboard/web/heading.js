@@ -6,6 +6,9 @@ const WINDOW_TEXT = {
   all: 'All time', day: 'Today', week: 'This week', month: 'This month', year: 'This year', round: 'This round',
 };
 
+/* All who see a board hear at the same moment that its settings have changed. */
+const SPREAD_MS = 2000;
+
 /** onMissing(text) is called when there is no such board, or it has no such window. */
 export function createHeading(view, onMissing) {
   let windows = null;
@@ -50,6 +53,9 @@ export function createHeading(view, onMissing) {
   return {
     get isKnown() { return windows !== null; },
     load,
+    loadSoon() {
+      setTimeout(load, Math.random() * SPREAD_MS);
+    },
     show,
     explain,
   };

@@ -69,11 +69,11 @@ function start() {
       if (userId === me.userId) me.reload();
     },
     /** What was shown does not hold any more, and may name somebody who was erased; a snapshot follows. */
-    reset() {
+    reset({ reason }) {
       updates.length = 0;
       activity.clear();
       me.forgetPosition();
-      heading.load();
+      if (reason === 'settings') heading.loadSoon();
     },
     heartbeat() {},
   };
@@ -103,6 +103,7 @@ function start() {
     if (state.reason === 'no-board') heading.explain();
     if (!isLive) return;
     play?.wake();
+    activity.rename();
     if (!heading.isKnown) heading.load();
     if (wasLive && !state.resumed) me.reload();
     wasLive = true;

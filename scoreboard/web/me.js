@@ -74,7 +74,8 @@ export function createMe(view, onChange) {
     takeUpdate(update) {
       if (update.userId === me.userId && update.seq > me.seq) {
         me.seq = update.seq;
-        show({ score: update.score, rank: update.rank ?? me.entry.rank });
+        if (update.score === null) showUnscored();
+        else show({ score: update.score, rank: update.rank ?? me.entry.rank });
       }
       refreshSoon();
     },

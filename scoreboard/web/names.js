@@ -3,8 +3,10 @@
  * others are asked for, a few at a time.
  */
 
-const ASK_EVERY_MS = 2000;
-const ASKED_MAX = 20;
+const ASK_EVERY_MS = 4000;
+/* Everybody who sees a board hears of a score at the same moment, and need not ask at the same one. */
+const SPREAD_MS = 800;
+const ASKED_MAX = 8;
 const KNOWN_MAX = 1000;
 
 /** onChange is called when names came that were asked for. */
@@ -22,18 +24,23 @@ export function createNames(view, onChange) {
   }
 
   function askSoon() {
-    timer ??= setTimeout(ask, Math.max(0, askedAt + ASK_EVERY_MS - performance.now()));
+    const pause = Math.max(0, askedAt + ASK_EVERY_MS - performance.now());
+    timer ??= setTimeout(ask, pause + Math.random() * SPREAD_MS);
   }
 
   async function ask() {
-    askedAt = performance.now();
     const asked = [...wanted].slice(-ASKED_MAX);
     wanted.clear();
-    const entries = await readUsers(asked, view);
+    if (asked.length > 0) await learnAll(asked);
     timer = null;
+    if (wanted.size > 0) askSoon();
+  }
+
+  async function learnAll(userIds) {
+    askedAt = performance.now();
+    const entries = await readUsers(userIds, view);
     for (const { userId, displayName } of entries ?? []) learn(userId, displayName);
     if (entries !== null) onChange();
-    if (wanted.size > 0) askSoon();
   }
 
   return {

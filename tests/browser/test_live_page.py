@@ -22,7 +22,7 @@ from tests.browser.board_page import (
     watch_for_trouble,
     weakest_contrast,
 )
-from tests.harness import Server, wait_until
+from tests.harness import Server, Stream, wait_until
 
 CONTRAST_MIN = 4.5
 SILENCE_MAX_S = 25
@@ -208,6 +208,20 @@ def test_offline_is_not_live_and_online_is_within_5_s(
     context.set_offline(False)
     wait_for_state(page, "live", within_s=5)
     wait_for_rows(page, [["1", "ada", "10"]])
+
+
+def test_a_server_that_is_full_is_not_live(start_module_server: Callable[..., Server], page: Page) -> None:
+    """It answers 200 and ends the stream, which looks like an open one for a moment."""
+    server = start_module_server(STREAMS_MAX="1")
+    with Stream(server.stream_url()):
+        page.goto(server.url)
+        expect(state_of(page)).to_have_text("Not live yet — connecting")
+        for _ in range(40):
+            assert state_of(page).get_attribute("data-state") == "connecting"
+            page.wait_for_timeout(100)
+    wait_for_state(page, "live")
+    assert state_of(page).inner_text() == "Live"
+    server.stop()
 
 
 def test_the_state_is_told_politely(site: Server, page: Page) -> None:

@@ -82,3 +82,15 @@ def test_files_of_the_page_come_from_the_server_alone(public: httpx.Client) -> N
     for address in re.findall(r'(?:src|href)="([^"]+)"', page):
         assert address.startswith(("/", "#")) and not address.startswith("//"), address
         assert public.get(address).status_code == 200, address
+
+
+def test_all_modules_of_the_page_are_asked_for_at_once(public: httpx.Client) -> None:
+    """What a module imports is known only when it is there: five round trips one after the other without this."""
+    needed: set[str] = set()
+    left = ["live.js"]
+    while left:
+        imported = set(re.findall(r"from '\./([\w-]+\.js)'", public.get(f"/web/{left.pop()}").text)) - needed
+        needed |= imported
+        left += imported
+    named = re.findall(r'rel="modulepreload" href="/web/([^"]+)"', public.get("/").text)
+    assert sorted(needed) == sorted(named)
