@@ -1,12 +1,9 @@
 """Health, metrics, documents, the live page and the demo behind its buttons."""
 
 import asyncio
-import mimetypes
 import re
 import secrets
 import time
-from functools import cache
-from importlib.resources import files
 
 from sanic.request import Request
 from sanic.response import HTTPResponse
@@ -18,6 +15,7 @@ from scoreboard.http.protocol import came_directly
 from scoreboard.http.query import parse_leniently
 from scoreboard.http.render import JSON, Answer, json_response
 from scoreboard.http.services import Services
+from scoreboard.http.web import HTML, SECURITY_HEADERS, read_web_file, render_live_page
 from scoreboard.metrics import CONTENT_TYPE as METRICS_TYPE
 from scoreboard.model import ACTIONS_PER_BOARD_MAX
 from scoreboard.shown import show
@@ -25,11 +23,6 @@ from scoreboard.shown import show
 READY_TIMEOUT_S = 1.0
 DEMO_TOKEN_TTL_S = 86_400
 DEMO_USER = re.compile(r"demo-[a-z0-9-]{1,32}")
-SECURITY_HEADERS = {
-    "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-cache",
-}
 
 
 async def check_health(services: Services, request: Request) -> HTTPResponse:
@@ -74,25 +67,14 @@ async def show_openapi(services: Services, request: Request) -> HTTPResponse:
 
 async def show_page(services: Services, request: Request, name: str) -> HTTPResponse:
     """A file of the live page or the docs; they ask nothing of any other host."""
-    return web_file(name)
-
-
-def web_file(name: str) -> HTTPResponse:
-    """A file under ``web/``.
-
-    :raises NotFound: if there is none of that name.
-    """
-    if name not in _web_names():
-        raise NotFound(f"there is no file {show(name)}")
-    body = (files("scoreboard") / "web" / name).read_bytes()
-    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    kind = f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
+    body, kind = read_web_file(name)
     return Answer(body, 200, dict(SECURITY_HEADERS), kind)
 
 
-@cache
-def _web_names() -> set[str]:
-    return {entry.name for entry in (files("scoreboard") / "web").iterdir() if entry.is_file()}
+async def show_live_page(services: Services, request: Request) -> HTTPResponse:
+    """The live page of whichever board its query names; what it shows it asks for itself."""
+    body = render_live_page(demo=services.sign_demo is not None)
+    return Answer(body, 200, dict(SECURITY_HEADERS), HTML)
 
 
 async def sign_in_demo(services: Services, request: Request) -> HTTPResponse:

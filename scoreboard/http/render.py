@@ -36,6 +36,7 @@ from scoreboard.http.guard import check_misses, count_failure
 from scoreboard.http.plain import PlainRequest
 from scoreboard.http.protocol import client_of, connection_of, end_after, leave_body
 from scoreboard.http.services import Services
+from scoreboard.http.web import HTML, SECURITY_HEADERS, prefers_html, render_live_page
 from scoreboard.log_values import cut
 from scoreboard.shown import show
 from scoreboard.trace import Trace, begin_trace, end_trace
@@ -44,6 +45,7 @@ JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 EXPOSED_HEADERS = "ETag, Idempotent-Replayed, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id"
 BODILESS = frozenset({204, 304})
+API = "/api/"
 PAGE_ROUTE = "/api/leaderboard"
 QUIET_ROUTES = frozenset({PAGE_ROUTE})
 """Asked many thousand times a second: what succeeds is counted, and logged only where every read is to be."""
@@ -111,6 +113,17 @@ def problem_response(error: ScoreboardError) -> HTTPResponse:
     return Answer(_encode(error.problem), error.status, headers, PROBLEM_JSON)
 
 
+def failure_response(services: Services, request: Request | PlainRequest, error: ScoreboardError) -> HTTPResponse:
+    """A failure for whoever asked: a browser at an address where there is nothing gets the page that says so."""
+    if not isinstance(request, Request) or not isinstance(error, errors.NotFound):
+        return problem_response(error)
+    is_page = request.method in ("GET", "HEAD") and not f"{request.path}/".startswith(API)
+    if not is_page or not prefers_html(request.headers.get("accept")):
+        return problem_response(error)
+    body = render_live_page(demo=services.sign_demo is not None, found=False)
+    return Answer(body, error.status, {**SECURITY_HEADERS, **NO_STORE}, HTML)
+
+
 def _encode(problem: dict[str, object]) -> bytes:
     try:
         return orjson.dumps(problem)
@@ -134,7 +147,7 @@ def endpoint(services: Services, route: str, handler: Handler) -> Handler:
             check_misses(services, request, route, client)
             response = await handler(services, request, **segments)
         except ScoreboardError as exc:
-            response = problem_response(count_failure(services, request, route, client, exc))
+            response = failure_response(services, request, count_failure(services, request, route, client, exc))
             if isinstance(request, Request):
                 leave_body(request, request.app.config.REQUEST_MAX_SIZE)
         except SanicException:
@@ -236,7 +249,7 @@ class ProblemHandler(ErrorHandler):
             error = self._translate(request, exception)
             if error.status == 500:
                 log.error("request_failed", path=cut(request.path), exc_info=exception)
-            response = problem_response(error)
+            response = failure_response(services, request, error)
         if isinstance(exception, PayloadTooLarge) and request.stream is not None:
             connection_of(request).lingers = True  # of the head, too, there may be more to come
         leave_body(request, request.app.config.REQUEST_MAX_SIZE)

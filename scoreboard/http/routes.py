@@ -64,7 +64,8 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/docs", partial(operations.show_page, name="docs.html")),
     ("GET", "/demo", operations.sign_in_demo),
     ("GET", "/web/<name>", operations.show_page),
-    ("GET", "/", partial(operations.show_page, name="index.html")),
+    ("GET", "/favicon.ico", partial(operations.show_page, name="icon.svg")),
+    ("GET", "/", operations.show_live_page),
 ]
 
 

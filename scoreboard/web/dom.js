@@ -20,7 +20,3 @@ export function element(tag, attributes = {}, ...children) {
 export function formatNumber(value) {
   return NUMBER.format(value);
 }
-
-export function wait(milliseconds) {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}

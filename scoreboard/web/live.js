@@ -4,123 +4,152 @@
  */
 
 import { createActivity, keepRecent } from './activity.js';
-import { createDemo } from './demo.js';
+import { createBoard } from './board.js';
 import { byId, formatNumber } from './dom.js';
+import { follow } from './follow.js';
+import { createHeading } from './heading.js';
 import { createMe, rememberedUserId, rememberUserId, userIdProblem } from './me.js';
+import { createNames } from './names.js';
+import { showNotFound } from './not-found.js';
+import { createPlay } from './play.js';
 import { createPinnedRow, createRows } from './rows.js';
-import { openStream } from './stream.js';
-
-const STATE_TEXT = {
-  connecting: 'Connecting',
-  live: 'Live',
-  reconnecting: 'Reconnecting',
-  'sign-in': 'Signed out',
-  'no-board': 'Stopped',
-};
-
-const PLAYERS_BY_CHANGE = { hidden: -1, shown: 1 };
-const WINDOW_TEXT = { all: 'All time', day: 'Today', week: 'This week', month: 'This month' };
+import { createStateView } from './state.js';
 
 const asked = new URLSearchParams(location.search);
-const board = asked.get('board') || 'global';
-const shownWindow = asked.get('window') || 'all';
-const view = { top10: null, total: null, totalSeq: 0, updates: [] };
-let drawIsDue = false;
+const view = { board: asked.get('board') || 'global', window: asked.get('window') || 'all' };
+const showState = createStateView(byId('connection'), document.body);
 
-const renderRows = createRows(byId('rows'));
-const renderPinned = createPinnedRow(byId('me-row'));
-const renderActivity = createActivity(byId('activity'), byId('activity-empty'));
-const me = createMe({ board, window: shownWindow }, drawSoon);
-
-const takeFrame = {
-  leaderboard(frame) {
-    view.top10 = frame.top10;
-    view.total = frame.total;
-    view.totalSeq = frame.seq;
-    me.takeTop(frame);
-  },
-  'score-updated'(update) {
-    keepRecent(view.updates, update);
-    countNewcomer(update);
-    me.takeUpdate(update);
-  },
-  /** Somebody was renamed, hidden or is shown again. */
-  'user-updated'({ userId, change, seq }) {
-    if (view.total !== null && seq > view.totalSeq) view.total += PLAYERS_BY_CHANGE[change] ?? 0;
-    if (userId === me.userId) me.reload();
-  },
-  /** The position in an old history says nothing about the new one; a snapshot follows. */
-  reset() {
-    view.totalSeq = 0;
-    me.forgetPosition();
-  },
-};
-
-/** A first score below the top ten brings no `leaderboard` frame, yet adds a player. */
-function countNewcomer({ rank, previousRank, seq }) {
-  const isFirstScore = previousRank === null && rank !== null;
-  if (isFirstScore && view.total !== null && seq > view.totalSeq) view.total += 1;
+/* The server says in the page whether it has anything at this address. */
+if (document.documentElement.dataset.page === 'not-found') {
+  stop(`There is nothing at ${location.pathname}`);
+} else {
+  start();
 }
 
-function drawSoon() {
-  if (drawIsDue) return;
-  drawIsDue = true;
-  requestAnimationFrame(draw);
+function stop(text) {
+  showState({ state: 'stopped', reason: 'no-board' });
+  showNotFound(text);
 }
 
-function draw() {
-  drawIsDue = false;
-  const top10 = view.top10 ?? [];
-  renderRows(top10, me.userId);
-  renderPinned(me.entry, me.note, top10[0]?.score ?? 0);
-  renderActivity(view.updates.splice(0), nameOf);
-  if (view.top10 === null) return;
-  byId('empty').hidden = top10.length > 0;
-  byId('total').textContent = formatNumber(view.total);
-  byId('total-unit').textContent = view.total === 1 ? 'player' : 'players';
+function start() {
+  const board = createBoard();
+  const updates = [];
+  const names = createNames(view, () => {
+    activity.rename();
+    drawSoon();
+  });
+  const activity = createActivity(byId('activity'), byId('activity-empty'), names.of);
+  const me = createMe(view, drawSoon);
+  const heading = createHeading(view, leave);
+  const renderRows = createRows(byId('rows'));
+  const renderPinned = createPinnedRow(byId('me-row'));
+  let drawIsDue = false;
+  let isLive = false;
+  let wasLive = false;
+  let isLeft = false;
+  let play = null;
+
+  const takeFrame = {
+    leaderboard(frame) {
+      if (frame.title !== undefined) heading.show(frame);
+      me.takeTop(frame);
+    },
+    'score-updated'(update) {
+      keepRecent(updates, update);
+      me.takeUpdate(update);
+    },
+    /** Somebody was renamed, hidden or is shown again. */
+    'user-updated'({ userId, change }) {
+      if (change === 'hidden') {
+        updates.splice(0, updates.length, ...updates.filter((update) => update.userId !== userId));
+        activity.forget(userId);
+      } else {
+        activity.rename();
+      }
+      if (userId === me.userId) me.reload();
+    },
+    /** What was shown does not hold any more, and may name somebody who was erased; a snapshot follows. */
+    reset({ reason }) {
+      updates.length = 0;
+      activity.clear();
+      me.forgetPosition();
+      if (reason === 'settings') heading.loadSoon();
+    },
+    heartbeat() {},
+  };
+
+  function drawSoon() {
+    if (drawIsDue) return;
+    drawIsDue = true;
+    requestAnimationFrame(draw);
+  }
+
+  function draw() {
+    drawIsDue = false;
+    activity.add(updates.splice(0));
+    if (board.top === null) return;
+    const { top10 } = board.top;
+    renderRows(top10, me.userId);
+    renderPinned(pinnedOf(top10, me.entry), me.note, top10[0]?.score ?? 0);
+    byId('empty').hidden = top10.length > 0;
+    byId('total').textContent = formatNumber(board.total);
+    byId('total-unit').textContent = board.total === 1 ? 'player' : 'players';
+  }
+
+  function takeState(state) {
+    isLive = state.state === 'live';
+    showState(state);
+    byId('notice').hidden = state.reason !== 'sign-in';
+    if (state.reason === 'no-board') heading.explain();
+    if (!isLive) return;
+    play?.wake();
+    activity.rename();
+    if (!heading.isKnown) heading.load();
+    if (wasLive && !state.resumed) me.reload();
+    wasLive = true;
+  }
+
+  function leave(text) {
+    if (isLeft) return;
+    isLeft = true;
+    line.close();
+    stop(text);
+  }
+
+  const line = follow(view, {
+    onState: takeState,
+    onFrame(type, data) {
+      board.take(type, data);
+      names.take(type, data);
+      takeFrame[type](data);
+      drawSoon();
+    },
+  });
+  heading.load();
+
+  function become(userId) {
+    byId('me-input').value = userId ?? '';
+    me.follow(userId);
+  }
+
+  function choose(userId) {
+    become(userId);
+    rememberUserId(userId);
+    if (userId !== null) play?.playAs(userId);
+  }
+
+  become(rememberedUserId());
+  setUpForm(choose);
+  createPlay(view.board, me.userId, { onPlay: choose, isLive: () => isLive }).then((created) => {
+    play = created;
+    if (play !== null && me.userId === null) choose(play.userId);
+  });
 }
 
-/** Updates carry ids only; a display name is known for those in the top ten. */
-function nameOf(userId) {
-  const entry = view.top10?.find((candidate) => candidate.userId === userId);
-  return entry?.displayName ?? userId;
-}
-
-function showState(state) {
-  const pill = byId('connection');
-  pill.dataset.state = state;
-  pill.textContent = STATE_TEXT[state];
-  const notice = byId('notice');
-  notice.hidden = state !== 'sign-in' && state !== 'no-board';
-  if (state === 'sign-in') notice.textContent = 'This server shows scores to signed-in users only. Sign in, then reload this page.';
-  if (state === 'no-board') notice.textContent = `This server has no board “${board}”, or the board has no window “${shownWindow}”.`;
-}
-
-function showEmptyHelp() {
-  const body = JSON.stringify({ actionId: 'win', board });
-  byId('empty-curl').textContent = [
-    'TOKEN=$(scoreboard token --user alice)',
-    `curl ${location.origin}/api/scores \\`,
-    '  -H "Authorization: Bearer $TOKEN" \\',
-    "  -H 'Content-Type: application/json' \\",
-    `  -d '${body}'`,
-  ].join('\n');
-}
-
-/** Links to the board's windows, where it has more than one. */
-async function showWindows() {
-  const answer = await fetch(`/api/boards/${encodeURIComponent(board)}`).catch(() => null);
-  if (!answer?.ok) return;
-  const { windows } = await answer.json();
-  const nav = byId('windows');
-  nav.hidden = windows.length < 2;
-  nav.replaceChildren(...windows.map((name) => {
-    const link = document.createElement('a');
-    link.href = `?${new URLSearchParams({ board, window: name })}`;
-    link.textContent = WINDOW_TEXT[name];
-    if (name === shownWindow) link.setAttribute('aria-current', 'page');
-    return link;
-  }));
+/** Who is in the top ten has a row there, and above an empty board nobody without a score has one. */
+function pinnedOf(top10, entry) {
+  if (entry === null || top10.some(({ userId }) => userId === entry.userId)) return null;
+  return entry.score === null && top10.length === 0 ? null : entry;
 }
 
 function setUpForm(onChoice) {
@@ -133,38 +162,3 @@ function setUpForm(onChoice) {
     if (input.reportValidity()) onChoice(userId);
   });
 }
-
-function become(userId) {
-  byId('me-input').value = userId ?? '';
-  me.follow(userId);
-}
-
-async function start() {
-  byId('board-name').textContent = board;
-  document.title = `${board} · scoreboard`;
-  showEmptyHelp();
-  showWindows();
-  let demo = null;
-  openStream({ board, window: shownWindow }, {
-    onState(state) {
-      showState(state);
-      if (state === 'live') demo?.forgetFailure();
-    },
-    onFrame(type, data) {
-      takeFrame[type](data);
-      drawSoon();
-    },
-  });
-
-  become(rememberedUserId());
-  const choose = (userId) => {
-    become(userId);
-    rememberUserId(userId);
-    if (userId !== null) demo?.playAs(userId);
-  };
-  setUpForm(choose);
-  demo = await createDemo(board, me.userId, choose);
-  if (demo && me.userId === null) choose(demo.userId);
-}
-
-start();

@@ -5,6 +5,8 @@
  * a burst is seen too.
  */
 
+import { readUsers } from './names.js';
+
 const REFRESH_MS = 2000;
 const ID_LENGTH_MAX = 64;
 const NO_SCORE = 'no score yet';
@@ -26,11 +28,12 @@ export function createMe(view, onChange) {
 
   async function load() {
     const { userId, seq } = me;
-    const answer = await readStats(userId, view);
+    if (userId === null) return;
+    const found = await readPlace(userId, view, me.entry.score !== null);
     // The player may have been changed, or may have scored, while the answer was under way.
-    if (answer === null || userId !== me.userId || seq !== me.seq) return;
-    if (answer.status === 404) showUnscored();
-    else if (answer.stats.seq >= me.seq) show(answer.stats);
+    if (found === null || userId !== me.userId || seq !== me.seq) return;
+    if (found.score === null) showUnscored();
+    else if (found.seq >= me.seq) show(found);
     onChange();
   }
 
@@ -50,7 +53,7 @@ export function createMe(view, onChange) {
     if (me.userId === null || timer !== null || me.note === NO_SCORE) return;
     timer = setTimeout(() => {
       timer = null;
-      if (me.userId !== null) load();
+      load();
     }, REFRESH_MS);
   }
 
@@ -59,7 +62,7 @@ export function createMe(view, onChange) {
     get entry() { return me.entry; },
     get note() { return me.note; },
     follow,
-    /** Asks again: the player was renamed, hidden or is shown again. */
+    /** Asks again: the player was renamed, hidden or is shown again, or something may have been missed. */
     reload: load,
     /** Takes a `leaderboard` frame, which names the player only if they are in the top ten. */
     takeTop(frame) {
@@ -71,7 +74,8 @@ export function createMe(view, onChange) {
     takeUpdate(update) {
       if (update.userId === me.userId && update.seq > me.seq) {
         me.seq = update.seq;
-        show({ score: update.score, rank: update.rank ?? me.entry.rank });
+        if (update.score === null) showUnscored();
+        else show({ score: update.score, rank: update.rank ?? me.entry.rank });
       }
       refreshSoon();
     },
@@ -83,13 +87,21 @@ export function createMe(view, onChange) {
   };
 }
 
-/** Returns {status, stats}, or null when there was no usable answer; the next frame asks again. */
-async function readStats(userId, view) {
-  const query = new URLSearchParams(view);
+/**
+ * Returns the player's stats, {score: null} for one who is not ranked, or null when there was no usable answer; the
+ * next frame asks again. Stats of somebody without a score are an error, so who is not known to have one is looked up
+ * where it is none.
+ */
+async function readPlace(userId, view, isScored) {
+  if (!isScored) {
+    const users = await readUsers([userId], view);
+    if (users === null || users[0].score === null) return users && users[0];
+  }
   try {
+    const query = new URLSearchParams(view);
     const answer = await fetch(`/api/users/${encodeURIComponent(userId)}/stats?${query}`, { cache: 'no-store' });
-    if (answer.status === 404) return { status: 404, stats: null };
-    return answer.ok ? { status: answer.status, stats: await answer.json() } : null;
+    if (answer.status === 404) return { score: null };
+    return answer.ok ? await answer.json() : null;
   } catch {
     return null;
   }

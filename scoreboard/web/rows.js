@@ -24,7 +24,7 @@ export function createRows(body) {
       rows.set(entry.userId, row);
       placeAt(body, row.node, index);
       fillRow(row, entry, leaderScore);
-      row.node.classList.toggle('is-me', entry.userId === meId);
+      markMine(row.node, entry.userId === meId);
     });
 
     for (const row of rows.values()) {
@@ -52,6 +52,13 @@ export function createPinnedRow(foot) {
     fillRow(row, entry, leaderScore);
     row.note.textContent = note;
   };
+}
+
+/** The followed player's row is marked for the eye and for readers of screens. */
+function markMine(node, isMine) {
+  node.classList.toggle('is-me', isMine);
+  if (isMine) node.setAttribute('aria-current', 'true');
+  else node.removeAttribute('aria-current');
 }
 
 function buildRow() {

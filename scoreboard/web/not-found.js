@@ -1,0 +1,48 @@
+/* What the page shows where there is no such board, or nothing at all: the boards that there are. */
+
+import { byId, element, formatNumber } from './dom.js';
+
+const LISTED_MAX = 100;
+
+/** Takes the place of the board; the text says what was not found. */
+export async function showNotFound(text) {
+  document.title = 'Not found · scoreboard';
+  byId('board-page').hidden = true;
+  byId('not-found').hidden = false;
+  byId('not-found-what').textContent = text;
+  const list = byId('boards');
+  const more = byId('boards-more');
+  const note = byId('boards-note');
+  let after = null;
+
+  async function listMore() {
+    const page = await readBoards(after);
+    if (page === null) {
+      note.textContent = 'The boards of this server can’t be listed now. Reload the page to try again.';
+      return;
+    }
+    list.append(...page.boards.map(buildItem));
+    after = page.next;
+    more.hidden = after === null;
+    note.textContent = list.children.length > 0 ? 'These are the boards of this server:' : 'This server has no boards.';
+  }
+
+  more.addEventListener('click', listMore);
+  await listMore();
+}
+
+async function readBoards(after) {
+  const query = new URLSearchParams({ limit: LISTED_MAX, ...(after === null ? {} : { after }) });
+  try {
+    const answer = await fetch(`/api/boards?${query}`, { cache: 'no-store' });
+    return answer.ok ? await answer.json() : null;
+  } catch {
+    return null;
+  }
+}
+
+function buildItem({ board, title, total }) {
+  const link = element('a', { href: `/?${new URLSearchParams({ board })}` }, element('bdi', {}, title || board));
+  const players = `${formatNumber(total)} ${total === 1 ? 'player' : 'players'}`;
+  return element('li', {}, link, ' ', element('span', { class: 'muted small' }, players));
+}

@@ -1,0 +1,259 @@
+"""The live page in a browser: what it shows of a board, and that it never says "Live" of a dead server."""
+
+import itertools
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+import httpx
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.browser.board_page import (
+    SINCE,
+    open_board,
+    rows_of,
+    settle,
+    state_of,
+    wait_for_rows,
+    wait_for_state,
+    watch_for_trouble,
+    weakest_contrast,
+)
+from tests.harness import Server, Stream, wait_until
+
+CONTRAST_MIN = 4.5
+SILENCE_MAX_S = 25
+boards = (f"board-{number}" for number in itertools.count(1))
+
+
+@pytest.fixture
+def admin(site: Server) -> Iterator[httpx.Client]:
+    with site.client("root", "admin scores:any") as client:
+        yield client
+
+
+@pytest.fixture
+def board(admin: httpx.Client) -> str:
+    """A new board whose action ``win`` is worth 10."""
+    name = next(boards)
+    assert admin.put(f"/api/boards/{name}", json={"title": f"Quiz № {name}"}).status_code == 201
+    assert admin.put(f"/api/boards/{name}/actions/win", json={"points": 10}).status_code == 201
+    return name
+
+
+def score(client: httpx.Client, board: str, user: str, times: int = 1) -> None:
+    for _ in range(times):
+        answer = client.post("/api/scores", json={"board": board, "userId": user, "actionId": "win"})
+        assert answer.status_code == 200, answer.text
+
+
+# -- what it shows
+
+
+def test_a_first_visit_meets_no_error(site: Server, page: Page) -> None:
+    trouble = watch_for_trouble(page)
+    open_board(page, site)
+    expect(page.locator("#play-actions button").first).to_be_visible()
+    settle(page)
+    assert page.evaluate("fetch('/favicon.ico').then(answer => answer.headers.get('content-type'))") == "image/svg+xml"
+    assert trouble == []
+
+
+def test_a_visit_to_a_board_without_demo_meets_no_error(site: Server, board: str, page: Page) -> None:
+    trouble = watch_for_trouble(page)
+    open_board(page, site, f"?board={board}&me=somebody-new")
+    settle(page)
+    assert trouble == []
+
+
+def test_the_title_of_the_board_is_in_the_heading_and_in_the_tab(
+    site: Server, board: str, admin: httpx.Client, page: Page
+) -> None:
+    open_board(page, site, f"?board={board}")
+    expect(page.locator("h1:visible")).to_contain_text(f"Quiz № {board}")
+    expect(page).to_have_title(re.compile(f"^Quiz № {board}"))
+    assert admin.put(f"/api/boards/{board}", json={"title": "Renamed", "ties": "dense"}).status_code == 200
+    expect(page.locator("h1:visible")).to_contain_text("Renamed")
+    expect(page).to_have_title(re.compile("^Renamed"))
+
+
+def test_an_empty_board_waits_for_its_first_score(site: Server, board: str, admin: httpx.Client, page: Page) -> None:
+    open_board(page, site, f"?board={board}&me=ada")
+    expect(page.get_by_text("Waiting for the first score")).to_be_visible()
+    assert "curl" not in page.locator("main:visible").inner_text()
+    settle(page)
+    assert rows_of(page) == [], "nobody has a row who has no score"
+    score(admin, board, "ada")
+    wait_for_rows(page, [["1", "ada", "10"]])
+    expect(page.get_by_text("Waiting for the first score")).to_be_hidden()
+
+
+def test_buttons_are_on_global_alone_and_for_actions_with_a_price(
+    site: Server, board: str, admin: httpx.Client, page: Page
+) -> None:
+    assert admin.put("/api/boards/global/actions/open", json={"points": {"min": 1, "max": 9}}).status_code == 201
+    open_board(page, site)
+    buttons = page.locator("#play-actions button")
+    expect(buttons.first).to_be_visible()
+    names = [text.split()[0] for text in buttons.all_inner_texts()]
+    assert "win" in names and "open" not in names
+    open_board(page, site, f"?board={board}")
+    settle(page)
+    expect(page.locator("#play")).to_be_hidden()
+
+
+def test_a_player_has_one_row_in_the_top_ten_or_below(
+    site: Server, board: str, admin: httpx.Client, page: Page
+) -> None:
+    for number in range(10):
+        score(admin, board, f"user-{number}", times=2)
+    open_board(page, site, f"?board={board}&me=zoe")
+    wait_until(lambda: [row[:2] for row in rows_of(page)][10:] == [["–", "zoe"]], what="a row without a score")
+    score(admin, board, "zoe")
+    wait_until(lambda: rows_of(page)[10:] == [["11", "zoe", "10"]], what="the own row")
+    score(admin, board, "zoe", times=2)
+    wait_until(lambda: rows_of(page)[:1] == [["1", "zoe", "30"]], what="the place in the top ten")
+    assert [row[1] for row in rows_of(page)].count("zoe") == 1
+    assert page.locator("tbody tr[aria-current]").count() == 1
+
+
+def test_activity_says_display_names(site: Server, board: str, admin: httpx.Client, page: Page) -> None:
+    for number in range(10):
+        score(admin, board, f"user-{number}", times=2)
+    assert admin.put("/api/users/id-17", json={"displayName": "Ada Lovelace"}).status_code == 200
+    open_board(page, site, f"?board={board}")
+    score(admin, board, "id-17")  # below the top ten, whose names come with them
+    activity = page.locator("#activity")
+    expect(activity).to_contain_text("Ada Lovelace")
+    assert "id-17" not in activity.inner_text()
+    assert admin.put("/api/users/id-17", json={"displayName": "Countess"}).status_code == 200
+    expect(activity).to_contain_text("Countess")
+    assert admin.post("/api/users/id-17/hide").status_code in (200, 204)
+    expect(activity).not_to_contain_text("Countess")
+
+
+# -- what it says of the connection
+
+
+@pytest.fixture
+def own(start_module_server: Callable[..., Server]) -> Iterator[Server]:
+    """A server of this test's own, to be killed, with a player on its board."""
+    server = start_module_server()
+    assert server.submit("ada").status_code == 200
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.timeout(180)
+def test_a_killed_server_is_not_live_and_a_new_one_is(
+    own: Server, new_context: Callable[..., BrowserContext], scheme: str
+) -> None:
+    page = open_board(new_context(color_scheme=scheme).new_page(), own, "?me=ada")
+    wait_for_rows(page, [["1", "ada", "10"]])
+    killed = datetime.now()
+    own.kill()
+    wait_for_state(page, "reconnecting", within_s=5)
+    said = SINCE.search(state_of(page).inner_text())
+    assert said is not None, state_of(page).inner_text()
+    since = killed.replace(hour=int(said[1]), minute=int(said[2]), second=int(said[3]))
+    assert abs((since - killed).total_seconds()) < 5
+    expect(page.locator("body")).to_have_class(re.compile("not-live"))
+    assert rows_of(page) == [["1", "ada", "10"]], "what was known stays"
+    text, contrast = weakest_contrast(page)
+    assert contrast >= CONTRAST_MIN, f"{text!r} has a contrast of {contrast:.2f}"
+    letters = float(state_of(page).evaluate("node => parseFloat(getComputedStyle(node).fontSize)"))
+    assert letters >= 0.04 * page.viewport_size["height"]  # type: ignore[index]
+    own.start()
+    wait_for_state(page, "live", within_s=30)
+    assert own.submit("ada").status_code == 200
+    wait_for_rows(page, [["1", "ada", "20"]])
+    expect(page.locator("body")).not_to_have_class(re.compile("not-live"))
+
+
+@pytest.mark.timeout(180)
+def test_a_server_that_hangs_is_not_live(own: Server, page: Page) -> None:
+    """Its connection stays, so silence is all that there is to notice."""
+    open_board(page, own, "?me=ada")
+    assert own.process is not None
+    own.process.send_signal(signal.SIGSTOP)
+    try:
+        stopped = time.monotonic()
+        wait_for_state(page, "reconnecting", within_s=SILENCE_MAX_S + 5)
+        assert SINCE.search(state_of(page).inner_text())
+        while time.monotonic() < stopped + SILENCE_MAX_S + 20:  # new attempts do not look like a live board
+            assert state_of(page).get_attribute("data-state") == "reconnecting"
+            page.wait_for_timeout(100)
+    finally:
+        own.process.send_signal(signal.SIGCONT)
+    wait_for_state(page, "live", within_s=30)
+    assert own.submit("ada").status_code == 200
+    wait_for_rows(page, [["1", "ada", "20"]])
+
+
+def test_offline_is_not_live_and_online_is_within_5_s(
+    site: Server, board: str, admin: httpx.Client, new_context: Callable[..., BrowserContext]
+) -> None:
+    context = new_context()
+    page = open_board(context.new_page(), site, f"?board={board}")
+    context.set_offline(True)
+    wait_for_state(page, "offline", within_s=2)
+    assert SINCE.search(state_of(page).inner_text())
+    score(admin, board, "ada")
+    page.wait_for_timeout(500)
+    assert rows_of(page) == [], "a board that says that it is not live does not move"
+    context.set_offline(False)
+    wait_for_state(page, "live", within_s=5)
+    wait_for_rows(page, [["1", "ada", "10"]])
+
+
+def test_a_server_that_is_full_is_not_live(start_module_server: Callable[..., Server], page: Page) -> None:
+    """It answers 200 and ends the stream, which looks like an open one for a moment."""
+    server = start_module_server(STREAMS_MAX="1")
+    with Stream(server.stream_url()):
+        page.goto(server.url)
+        expect(state_of(page)).to_have_text("Not live yet — connecting")
+        for _ in range(40):
+            assert state_of(page).get_attribute("data-state") == "connecting"
+            page.wait_for_timeout(100)
+    wait_for_state(page, "live")
+    assert state_of(page).inner_text() == "Live"
+    server.stop()
+
+
+def test_the_state_is_told_politely(site: Server, page: Page) -> None:
+    open_board(page, site)
+    assert state_of(page).get_attribute("aria-live") == "polite"
+    assert state_of(page).inner_text() == "Live"
+
+
+# -- small, dark, still
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_320_pixels_and_can_be_read(
+    site: Server, board: str, admin: httpx.Client, new_context: Callable[..., BrowserContext], scheme: str
+) -> None:
+    for user in ("ada", "somebody-with-quite-a-long-name-that-does-not-fit-into-a-row"):
+        score(admin, board, user)
+    size = {"width": 320, "height": 568}
+    context = new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
+    page = open_board(context.new_page(), site, f"?board={board}&me=nobody")
+    wait_until(lambda: len(rows_of(page)) == 3, what="the rows")
+    assert overflow(page) == 0
+    text, contrast = weakest_contrast(page)
+    assert contrast >= CONTRAST_MIN, f"{text!r} has a contrast of {contrast:.2f}"
+    context.set_offline(True)
+    expect(page.locator("body")).to_have_class(re.compile("not-live"))
+    assert overflow(page) == 0
+    text, contrast = weakest_contrast(page)
+    assert contrast >= CONTRAST_MIN, f"{text!r} has a contrast of {contrast:.2f}"
+    assert page.evaluate("document.getAnimations().filter(each => each.playState === 'running').length") == 0
+
+
+def overflow(page: Page) -> int:
+    """Pixels by which the page is wider than its window."""
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
