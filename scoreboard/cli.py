@@ -4,15 +4,17 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import uvloop
+import structlog
 
 from scoreboard import __version__
 from scoreboard.app import token_claims
 from scoreboard.auth import SYMMETRIC, sign_token
 from scoreboard.config import PREFIX, SETTINGS, Config, load_config
+from scoreboard.database import BatchRefused
+from scoreboard.embedded import DataDir
+from scoreboard.endings import EXIT_DIFFERENCES, run
 from scoreboard.errors import EXIT_CANNOT_RUN, RanksUnavailable, ScoreboardError, StartupError
 from scoreboard.ledger import Ledger
 from scoreboard.logs import configure_logs
@@ -26,13 +28,22 @@ from scoreboard.serve import open_stores, serve, signing_key
 from scoreboard.transfers import add_transfers
 from scoreboard.verify import Difference, verify
 
-EXIT_DIFFERENCES = 1
+log = structlog.get_logger(__name__)
+
+EXIT_STATUSES = """\
+Exit status:
+  0    done; serve: ended by a signal
+  1    verify: something differs; doctor: something is to be mended
+  2    can't run, can't go on, or could not look; a line on standard error says why
+  141  whoever read the output hung up
+  143  ended by SIGTERM (130: by Ctrl-C, 129: by SIGHUP); stores that the command started are stopped"""
+SETTINGS_TITLE = "Environment variables, each also as NAME_FILE; defaults in parentheses:"
 VERIFY_STATEMENT_TIMEOUT_S = 600.0
 """A slice ends at a user, so it holds all events of that one, and the number of totals is counted in one piece."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 1 differences found, 2 can't run."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command: its exit status."""
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
@@ -47,11 +58,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
             terminal=sys.stderr.isatty(),
         )
         configure_logs(config.log_level, config.log_format)
-        status = options.run(config, options)
+        status: int = options.run(config, options)
+        return status
     except (StartupError, ScoreboardError, RanksUnavailable) as exc:
         print(f"scoreboard: {exc}", file=sys.stderr)
-        sys.exit(EXIT_CANNOT_RUN)
-    sys.exit(status)
+    except BatchRefused as exc:
+        print(f"scoreboard: PostgreSQL refuses: {exc}", file=sys.stderr)
+    except BrokenPipeError:
+        raise
+    except Exception as exc:
+        print(
+            f"scoreboard: unexpected {type(exc).__name__}: {exc} ({PREFIX}LOG_LEVEL=debug says where)", file=sys.stderr
+        )
+        log.debug("command_failed", exc_info=True)
+    return EXIT_CANNOT_RUN
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scoreboard",
         description="A real-time scoreboard server.",
-        epilog=f"Environment variables, each also as NAME_FILE; defaults in parentheses:\n{settings}",
+        epilog=f"{EXIT_STATUSES}\n\n{SETTINGS_TITLE}\n{settings}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"scoreboard {__version__}")
@@ -115,18 +135,25 @@ def _seconds(text: str) -> int:
 
 def run_serve(config: Config, options: argparse.Namespace) -> int:
     """Serve until a signal comes."""
-    _run(serve(config, announce=lambda line: print(line, flush=True)))
+
+    def announce(line: str) -> None:
+        try:
+            print(line, flush=True)
+        except OSError:  # nobody reads it, or it can't be written: no reason not to serve
+            pass
+
+    run(serve(config, announce))
     return 0
 
 
 def run_migrate(config: Config, options: argparse.Namespace) -> int:
     """Apply the migrations that are missing."""
 
-    async def run() -> list[str]:
-        async with open_stores(config) as (database_url, _):
+    async def work() -> list[str]:
+        async with open_stores(config, sets_up=True) as (database_url, _):
             return await migrate(database_url)
 
-    applied = _run(run())
+    applied = run(work())
     for name in applied:
         print(f"Applied migration {name}")
     if not applied:
@@ -142,7 +169,7 @@ def run_token(config: Config, options: argparse.Namespace) -> int:
     if config.jwt_public_key or not set(config.jwt_algorithms) & SYMMETRIC:
         raise StartupError("tokens are signed elsewhere: only the public key is configured here")
     if config.embedded and not config.jwt_secret:
-        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        DataDir(config.data_dir).require()
     print(
         sign_token(
             signing_key(config),
@@ -159,7 +186,7 @@ def run_token(config: Config, options: argparse.Namespace) -> int:
 def run_verify(config: Config, options: argparse.Namespace) -> int:
     """Check every board and list what differs."""
 
-    async def run() -> tuple[int, list[Difference]]:
+    async def work() -> tuple[int, list[Difference]]:
         async with open_stores(config) as urls:
             await migrate(urls[0])
             ledger = await Ledger.open(urls[0], statement_timeout_s=VERIFY_STATEMENT_TIMEOUT_S)
@@ -171,7 +198,7 @@ def run_verify(config: Config, options: argparse.Namespace) -> int:
                 await ranks.close()
                 await ledger.close()
 
-    boards, differences = _run(run())
+    boards, differences = run(work())
     if options.json:
         listed = [{"board": d.board, "what": d.what, "detail": d.detail} for d in differences]
         print(json.dumps({"boards": boards, "ok": not differences, "differences": listed}, indent=2))
@@ -185,7 +212,7 @@ def run_verify(config: Config, options: argparse.Namespace) -> int:
 def run_rebuild(config: Config, options: argparse.Namespace) -> int:
     """Rebuild rankings."""
 
-    async def run() -> list[str]:
+    async def work() -> list[str]:
         async with open_stores(config) as urls:
             await migrate(urls[0])
             ledger, ranks = await Ledger.open(urls[0]), Ranks.open(urls[1])
@@ -202,10 +229,6 @@ def run_rebuild(config: Config, options: argparse.Namespace) -> int:
                 await ranks.close()
                 await ledger.close()
 
-    for board in _run(run()):
+    for board in run(work()):
         print(f"Rebuilt the ranking of board {board}")
     return 0
-
-
-def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    return uvloop.run(coroutine)
