@@ -2,11 +2,12 @@
 
 import sys
 
-from scoreboard.endings import catch_signals, end_well
+from scoreboard.endings import catch_signals, end_well, hold_standard_files
 
 
 def main() -> None:
     """Run the command of the command line and exit."""
+    hold_standard_files()
     catch_signals()
     sys.exit(end_well(_run, serves=sys.argv[1:2] == ["serve"]))
 

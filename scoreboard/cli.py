@@ -14,7 +14,7 @@ from scoreboard.auth import SYMMETRIC, sign_token
 from scoreboard.config import PREFIX, SETTINGS, Config, load_config
 from scoreboard.database import BatchRefused
 from scoreboard.embedded import DataDir
-from scoreboard.endings import EXIT_DIFFERENCES, run
+from scoreboard.endings import EXIT_DIFFERENCES, OutputLost, run, say
 from scoreboard.errors import EXIT_CANNOT_RUN, RanksUnavailable, ScoreboardError, StartupError
 from scoreboard.ledger import Ledger
 from scoreboard.logs import configure_logs
@@ -35,7 +35,6 @@ Exit status:
   0    done; serve: ended by a signal
   1    verify: something differs; doctor: something is to be mended
   2    can't run, can't go on, or could not look; a line on standard error says why
-  141  whoever read the output hung up
   143  ended by SIGTERM (130: by Ctrl-C, 129: by SIGHUP); stores that the command started are stopped"""
 SETTINGS_TITLE = "Environment variables, each also as NAME_FILE; defaults in parentheses:"
 VERIFY_STATEMENT_TIMEOUT_S = 600.0
@@ -64,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"scoreboard: {exc}", file=sys.stderr)
     except BatchRefused as exc:
         print(f"scoreboard: PostgreSQL refuses: {exc}", file=sys.stderr)
-    except BrokenPipeError:
+    except OutputLost:
         raise
     except Exception as exc:
         print(
@@ -155,9 +154,9 @@ def run_migrate(config: Config, options: argparse.Namespace) -> int:
 
     applied = run(work())
     for name in applied:
-        print(f"Applied migration {name}")
+        say(f"Applied migration {name}")
     if not applied:
-        print("The schema is up to date")
+        say("The schema is up to date")
     return 0
 
 
@@ -170,7 +169,7 @@ def run_token(config: Config, options: argparse.Namespace) -> int:
         raise StartupError("tokens are signed elsewhere: only the public key is configured here")
     if config.embedded and not config.jwt_secret:
         DataDir(config.data_dir).require()
-    print(
+    say(
         sign_token(
             signing_key(config),
             config.jwt_algorithms[0],
@@ -201,11 +200,11 @@ def run_verify(config: Config, options: argparse.Namespace) -> int:
     boards, differences = run(work())
     if options.json:
         listed = [{"board": d.board, "what": d.what, "detail": d.detail} for d in differences]
-        print(json.dumps({"boards": boards, "ok": not differences, "differences": listed}, indent=2))
+        say(json.dumps({"boards": boards, "ok": not differences, "differences": listed}, indent=2))
     else:
         for difference in differences:
-            print(f"{difference.board}: {difference.what}: {difference.detail}")
-        print(f"{boards} boards verified, {len(differences)} differences")
+            say(f"{difference.board}: {difference.what}: {difference.detail}")
+        say(f"{boards} boards verified, {len(differences)} differences")
     return EXIT_DIFFERENCES if differences else 0
 
 
@@ -230,5 +229,5 @@ def run_rebuild(config: Config, options: argparse.Namespace) -> int:
                 await ledger.close()
 
     for board in run(work()):
-        print(f"Rebuilt the ranking of board {board}")
+        say(f"Rebuilt the ranking of board {board}")
     return 0

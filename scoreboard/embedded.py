@@ -93,11 +93,11 @@ class DataDir:
         self.sockets = self._socket_folder()
 
     def _socket_folder(self) -> Path:
-        inside = self.path / "run"
-        if len(os.fsencode(inside / ".s.PGSQL.5432.lock")) <= SOCKET_PATH_BYTES_MAX:
-            return inside
-        name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"scoreboard-{os.getuid()}-{name}"
+        name = f"scoreboard-{os.getuid()}-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]}"
+        for folder in (self.path / "run", Path(tempfile.gettempdir()) / name):
+            if len(os.fsencode(folder / ".s.PGSQL.5432.lock")) <= SOCKET_PATH_BYTES_MAX:
+                return folder
+        return Path("/tmp") / name  # noqa: S108  # it has to be ours, or is refused
 
     @property
     def database_url(self) -> str:

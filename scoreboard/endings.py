@@ -44,6 +44,10 @@ class Ended(BaseException):
         self.hint = hint
 
 
+class OutputLost(Exception):
+    """Standard output can't be written."""
+
+
 def _raise(number: int) -> None:
     raise Ended(number)
 
@@ -54,6 +58,19 @@ _received = 0
 """The first signal that a coroutine is being ended by."""
 _blocks = False
 """Whether the process may be blocked in a read or a write of its own."""
+
+
+def hold_standard_files() -> None:
+    """Put the null device where standard input, output or error is closed: else the next file, perhaps a socket, would
+    take its number, and what is printed would go there."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    # The interpreter has none of a file that was closed when it started, and not all code asks for that.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lives
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def catch_signals() -> None:
@@ -116,37 +133,58 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
     import uvloop
 
-    wakers: list[Callable[[], object]] = []
+    cancel: Callable[[], object] = int
 
     def note(number: int) -> None:
         global _received
         _received = _received or number
-        for wake in wakers:
-            wake()
+        cancel()
         if _blocks:
             raise Ended(number)
 
     async def watch() -> T:
-        loop, signalled = asyncio.get_running_loop(), asyncio.Event()
-        task = asyncio.ensure_future(main)
-        wakers.append(lambda: loop.call_soon_threadsafe(signalled.set))
-        waiting = asyncio.create_task(signalled.wait(), name="signals")
-        if _received:
-            signalled.set()
-        try:
-            await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            while not task.done():
+        # Without a task of our own beside: a serving process ends all tasks but the one that it runs in.
+        nonlocal cancel
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        is_cancelled = False
+
+        def cancel_task() -> None:
+            if not task.done():
                 task.cancel()
-                await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
+                loop.call_later(CANCEL_AGAIN_S, cancel_task)
+
+        def cancel_once() -> None:
+            nonlocal is_cancelled
+            if not is_cancelled:
+                is_cancelled = True
+                loop.call_soon_threadsafe(cancel_task)
+
+        cancel = cancel_once
+        if _received:
+            cancel()
+        try:
+            return await main
+        except BaseException as exc:
+            if _received:
+                raise Ended(_received) from exc
+            raise
         finally:
-            wakers.clear()
-            waiting.cancel()
-        if _received and (task.cancelled() or task.exception() is not None):
-            raise Ended(_received)
-        return task.result()
+            cancel = int
 
     with taking(note):
-        return uvloop.run(watch())
+        try:
+            return uvloop.run(watch())
+        except asyncio.CancelledError as exc:  # it came just when the coroutine had ended
+            raise Ended(_received) from exc
+
+
+def say(text: str) -> None:
+    """Print to standard output. :raises OutputLost: if that can't be written."""
+    try:
+        print(text)  # noqa: T201  # what commands are for
+    except OSError as exc:
+        raise OutputLost(exc.strerror) from exc
 
 
 def end_well(command: Callable[[], int], *, serves: bool) -> int:
@@ -159,19 +197,15 @@ def end_well(command: Callable[[], int], *, serves: bool) -> int:
             status = command()
         except SystemExit as exc:  # of the argument parser
             status = exc.code if isinstance(exc.code, int) else EXIT_CANNOT_RUN
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
+        return status
     except Ended as ended:
         status = 0 if serves else EXIT_SIGNAL + ended.number
         if not serves:
             _tell(f"ended by {signal.Signals(ended.number).name}{ended.hint and '. '}{ended.hint}")
-    except BrokenPipeError:  # whoever read the output has read enough
-        status = EXIT_SIGNAL + signal.SIGPIPE
-    except OSError as exc:
+    except (OutputLost, OSError) as exc:
         status = EXIT_CANNOT_RUN
-        _tell(f"standard output can't be written: {exc.strerror}")
-    else:
-        return status
+        _tell(f"standard output can't be written: {exc.strerror if isinstance(exc, OSError) else exc}")
     _forget_output()
     return status
 

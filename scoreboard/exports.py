@@ -81,7 +81,5 @@ class Exports(Ledger):
 def _write(file: BinaryIO, data: bytes) -> None:
     try:
         file.write(data)
-    except BrokenPipeError:  # whoever reads it has read enough
-        raise
     except OSError as exc:
         raise StartupError(f"{getattr(file, 'name', 'the file')} can't be written: {exc.strerror}") from exc

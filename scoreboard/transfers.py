@@ -96,8 +96,6 @@ def _output(name: str) -> Iterator[BinaryIO]:
         try:
             with io.BufferedWriter(_Pipe(1, "wb", closefd=False), PIPE_BYTES) as file:
                 yield cast(BinaryIO, file)
-        except BrokenPipeError:
-            raise
         except OSError as exc:
             raise StartupError(f"standard output can't be written: {exc.strerror}") from exc
         return
