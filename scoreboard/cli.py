@@ -12,6 +12,7 @@ from scoreboard import __version__
 from scoreboard.app import token_claims
 from scoreboard.auth import SYMMETRIC, sign_token
 from scoreboard.config import PREFIX, SETTINGS, Config, load_config
+from scoreboard.connecting import check_redis
 from scoreboard.database import BatchRefused
 from scoreboard.embedded import DataDir
 from scoreboard.endings import EXIT_DIFFERENCES, OutputLost, run, say
@@ -59,8 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         configure_logs(config.log_level, config.log_format)
         status: int = options.run(config, options)
         return status
-    except (StartupError, ScoreboardError, RanksUnavailable) as exc:
+    except (StartupError, ScoreboardError) as exc:
         print(f"scoreboard: {exc}", file=sys.stderr)
+    except RanksUnavailable as exc:
+        print(f"scoreboard: Redis went away, or refuses: {exc}", file=sys.stderr)
     except BatchRefused as exc:
         print(f"scoreboard: PostgreSQL refuses: {exc}", file=sys.stderr)
     except OutputLost:
@@ -187,7 +190,8 @@ def run_verify(config: Config, options: argparse.Namespace) -> int:
 
     async def work() -> tuple[int, list[Difference]]:
         async with open_stores(config) as urls:
-            await migrate(urls[0])
+            await migrate(urls[0], auto=config.auto_migrate)
+            await check_redis(urls[1], needed=True)
             ledger = await Ledger.open(urls[0], statement_timeout_s=VERIFY_STATEMENT_TIMEOUT_S)
             ranks = Ranks.open(urls[1])
             try:
@@ -213,7 +217,8 @@ def run_rebuild(config: Config, options: argparse.Namespace) -> int:
 
     async def work() -> list[str]:
         async with open_stores(config) as urls:
-            await migrate(urls[0])
+            await migrate(urls[0], auto=config.auto_migrate, writes=options.new_epoch)
+            await check_redis(urls[1], needed=True)
             ledger, ranks = await Ledger.open(urls[0]), Ranks.open(urls[1])
             repair = Repair(ledger, ranks, Metrics(), on_healed=lambda board: None)
             try:

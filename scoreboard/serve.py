@@ -12,6 +12,7 @@ import structlog
 from scoreboard.app import Backing, open_ledger, run_process
 from scoreboard.auth import read_or_create_secret
 from scoreboard.config import Config
+from scoreboard.connecting import check_redis
 from scoreboard.database import POOLS_MAX
 from scoreboard.embedded import CONNECTIONS_MAX, DataDir, EmbeddedStores
 from scoreboard.endings import stop_on_signals
@@ -94,8 +95,9 @@ async def _prepare(config: Config, announce: Callable[[str], None], stack: Async
     else:
         database_url, redis_url = config.database_url or "", config.redis_url or ""
     key = signing_key(config)
-    for name in await migrate(database_url):
+    for name in await migrate(database_url, auto=config.auto_migrate, writes=True):
         announce(f"Applied migration {name}")
+    await check_redis(redis_url, needed=False)
     if config.embedded:
         await _add_demo(database_url, announce)
         if key not in (config.jwt_secret, config.jwt_public_key):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from scoreboard.config import Config
+from scoreboard.connecting import check_redis
 from scoreboard.database import BatchRefused
 from scoreboard.endings import Ended, interruptible, run
 from scoreboard.errors import RanksUnavailable, StartupError, Unavailable
@@ -63,7 +64,7 @@ def run_export(config: Config, options: argparse.Namespace) -> int:
 
     async def work(file: BinaryIO) -> int:
         async with open_stores(config) as (database_url, _):
-            await migrate(database_url)
+            await migrate(database_url, auto=config.auto_migrate)
             ledger = await Exports.open(database_url, statement_timeout_s=STATEMENT_TIMEOUT_S)
             try:
                 with progress_bar("Exporting", " events") as report:
@@ -174,7 +175,8 @@ async def _import(config: Config, options: argparse.Namespace, file: BinaryIO | 
 @asynccontextmanager
 async def _rooms(config: Config) -> AsyncIterator[tuple[Imports, Repair]]:
     async with open_stores(config, sets_up=True) as (database_url, redis_url):
-        await migrate(database_url)
+        await migrate(database_url, auto=config.auto_migrate, writes=True)
+        await check_redis(redis_url, needed=True)
         ledger = await Imports.open(database_url, statement_timeout_s=STATEMENT_TIMEOUT_S)
         ranks = Ranks.open(redis_url)
         try:
