@@ -4,8 +4,10 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
+import msgspec
 import structlog
 
 from scoreboard import __version__
@@ -14,6 +16,7 @@ from scoreboard.auth import SYMMETRIC, sign_token
 from scoreboard.config import PREFIX, SETTINGS, Config, load_config
 from scoreboard.connecting import check_redis
 from scoreboard.database import BatchRefused
+from scoreboard.doctor import Finding, examine
 from scoreboard.embedded import DataDir
 from scoreboard.endings import EXIT_DIFFERENCES, OutputLost, run, say
 from scoreboard.errors import EXIT_CANNOT_RUN, RanksUnavailable, ScoreboardError, StartupError
@@ -37,6 +40,7 @@ Exit status:
   1    verify: something differs; doctor: something is to be mended
   2    can't run, can't go on, or could not look; a line on standard error says why
   143  ended by SIGTERM (130: by Ctrl-C, 129: by SIGHUP); stores that the command started are stopped"""
+DOCTOR_WORDS = {"ok": "ok     ", "mend": "MEND   ", "unknown": "UNKNOWN"}
 SETTINGS_TITLE = "Environment variables, each also as NAME_FILE; defaults in parentheses:"
 VERIFY_STATEMENT_TIMEOUT_S = 600.0
 """A slice ends at a user, so it holds all events of that one, and the number of totals is counted in one piece."""
@@ -124,6 +128,16 @@ def build_parser() -> argparse.ArgumentParser:
         "while no server ran and Redis was lost too, when nothing is left that could tell by itself",
     )
     command.set_defaults(run=run_rebuild)
+
+    command = commands.add_parser(
+        "doctor",
+        parents=[data_dir],
+        help="check all that the server stands on; exit 1 with what to mend, 2 where it could not look",
+        description="Looks at versions, durability, clocks, limits, schema, roles, keys, and how far rankings are "
+        "behind, also while serving. Changes nothing.",
+    )
+    command.add_argument("--json", action="store_true", help="print the result as JSON")
+    command.set_defaults(run=run_doctor)
     add_transfers(commands, data_dir)
     return parser
 
@@ -236,3 +250,27 @@ def run_rebuild(config: Config, options: argparse.Namespace) -> int:
     for board in run(work()):
         say(f"Rebuilt the ranking of board {board}")
     return 0
+
+
+def run_doctor(config: Config, options: argparse.Namespace) -> int:
+    """Say what is well and what is to be mended."""
+
+    async def work() -> list[Finding]:
+        async with open_stores(config) as urls:
+            return await examine(config, *urls)
+
+    findings = run(work())
+    count = Counter(finding.status for finding in findings)
+    if options.json:
+        checks = [msgspec.structs.asdict(finding) for finding in findings]
+        say(json.dumps({"ok": count["ok"] == len(findings), "checks": checks}, indent=2))
+    else:
+        width = max(len(finding.check) for finding in findings)
+        for finding in findings:
+            say(f"{DOCTOR_WORDS[finding.status]}  {finding.check:{width}}  {finding.found}")
+            if finding.mend:
+                say(f"{'':9}{'':{width}}  -> {finding.mend}")
+        say(f"{count['mend']} to mend, {count['unknown']} could not be looked at, {count['ok']} well")
+    if count["unknown"]:
+        return EXIT_CANNOT_RUN
+    return EXIT_DIFFERENCES if count["mend"] else 0

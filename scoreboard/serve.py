@@ -95,9 +95,9 @@ async def _prepare(config: Config, announce: Callable[[str], None], stack: Async
     else:
         database_url, redis_url = config.database_url or "", config.redis_url or ""
     key = signing_key(config)
+    await check_redis(redis_url, needed=False)
     for name in await migrate(database_url, auto=config.auto_migrate, writes=True):
         announce(f"Applied migration {name}")
-    await check_redis(redis_url, needed=False)
     if config.embedded:
         await _add_demo(database_url, announce)
         if key not in (config.jwt_secret, config.jwt_public_key):
