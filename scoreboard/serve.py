@@ -10,16 +10,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
-from scoreboard.app import Backing, open_ledger, run_process, stop_on_signals
+from scoreboard.app import Backing, open_ledger, run_process
 from scoreboard.auth import read_or_create_secret
 from scoreboard.config import Config
+from scoreboard.connecting import check_redis
 from scoreboard.database import POOLS_MAX
 from scoreboard.embedded import CONNECTIONS_MAX, DataDir, EmbeddedStores
+from scoreboard.endings import stop_on_signals
 from scoreboard.listeners import bind_listeners
 from scoreboard.migrations import migrate
 from scoreboard.model import Action
 from scoreboard.siblings import Siblings
 from scoreboard.supervisor import supervise
+from scoreboard.tasks import finish
 
 DEMO_ACTIONS = (("win", 10), ("bonus", 25), ("assist", 5), ("penalty", -5))
 
@@ -27,15 +30,18 @@ log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def open_stores(config: Config) -> AsyncIterator[tuple[str, str]]:
+async def open_stores(config: Config, *, sets_up: bool = False) -> AsyncIterator[tuple[str, str]]:
     """The URLs of both stores: yours, those of a running server's data directory, or started for the while.
 
-    :raises StartupError: if the embedded stores don't start.
+    :param sets_up: whether a data directory is made where there is none.
+    :raises StartupError: if there is none, or the embedded stores don't start.
     """
     if config.database_url is not None and config.redis_url is not None:
         yield config.database_url, config.redis_url
         return
     data = DataDir(config.data_dir)
+    if not sets_up:
+        data.require()
     if data.is_served():
         yield data.database_url, data.redis_url
         return
@@ -44,7 +50,7 @@ async def open_stores(config: Config) -> AsyncIterator[tuple[str, str]]:
         await stores.start()
         yield data.database_url, data.redis_url
     finally:
-        await stores.stop()
+        await finish(stores.stop())
 
 
 def signing_key(config: Config) -> str:
@@ -53,12 +59,11 @@ def signing_key(config: Config) -> str:
 
 
 async def serve(config: Config, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain.
+    """Serve until a signal comes, then drain. One that comes before all is up cancels this.
 
     :param announce: takes lines for a person; the last before serving is the address.
     :raises StartupError: if a part does not come up, or keeps failing.
     """
-    stop = stop_on_signals()
     # Taken before anything is started, so that a taken port costs nothing.
     listeners = bind_listeners(config.host, config.port, config.workers)
     host, port = listeners[0].getsockname()[:2]
@@ -78,10 +83,11 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
         if metrics_listener is not None:
             stack.callback(metrics_listener.close)
         backing = await _prepare(config, announce, stack)
-        if config.workers == 1:
-            await run_process(config, backing, listeners[0], stop, announce_address, Siblings(), metrics_listener)
-        else:
-            await supervise(config, backing, listeners, stop, announce_address, metrics_listener)
+        with stop_on_signals() as stop:
+            if config.workers == 1:
+                await run_process(config, backing, listeners[0], stop, announce_address, Siblings(), metrics_listener)
+            else:
+                await supervise(config, backing, listeners, stop, announce_address, metrics_listener)
 
 
 def _bind_metrics(config: Config) -> socket.socket | None:
@@ -105,13 +111,14 @@ async def _prepare(config: Config, announce: Callable[[str], None], stack: Async
         announce(f"Starting the embedded PostgreSQL and Valkey in {data.path}")
         more = (config.workers - 1) * POOLS_MAX
         stores = EmbeddedStores(data, connections_max=CONNECTIONS_MAX + more)
-        stack.push_async_callback(stores.stop)
+        stack.push_async_callback(lambda: finish(stores.stop()))
         await stores.start()
         database_url, redis_url = data.database_url, data.redis_url
     else:
         database_url, redis_url = config.database_url or "", config.redis_url or ""
     key = signing_key(config)
-    for name in await migrate(database_url):
+    await check_redis(redis_url, needed=False)
+    for name in await migrate(database_url, auto=config.auto_migrate, writes=True):
         announce(f"Applied migration {name}")
     if config.embedded:
         await _add_demo(database_url, announce)

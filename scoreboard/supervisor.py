@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ import structlog
 
 from scoreboard.acknowledged import shared_bytes
 from scoreboard.app import Backing
-from scoreboard.config import Config
+from scoreboard.config import PREFIX, Config
 from scoreboard.errors import StartupError
 from scoreboard.listeners import bind_shared
 from scoreboard.logs import flush_logs
@@ -98,6 +98,10 @@ async def supervise(
             await end_tasks([flushing])
 
 
+def _without_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if not name.startswith(PREFIX)}
+
+
 def _first(group: BaseException) -> BaseException:
     while isinstance(group, ExceptionGroup):
         group = group.exceptions[0]
@@ -144,7 +148,8 @@ class _Worker:
                     *(sys.executable, "-P", "-m", "scoreboard.worker"),
                     stdin=asyncio.subprocess.PIPE,  # stays open as long as this process lives: so the worker knows
                     stdout=asyncio.subprocess.PIPE,
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                    # It is told all it needs: settings, and so secrets, don't lie in its environment as well.
+                    env=_without_settings(os.environ) | {"PYTHONPATH": os.pathsep.join(sys.path)},
                     pass_fds=(assignment.listener, assignment.memory),
                     start_new_session=True,  # Ctrl-C reaches this process alone, which ends them in order
                 )

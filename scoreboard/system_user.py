@@ -26,20 +26,21 @@ def find_or_make_system_user() -> pwd.struct_passwd:
 
     :raises StartupError: if there is none and it can't be made.
     """
-    account = _find()
+    account = find_system_user()
     if account is not None:
         return account
     accounts = os.open("/etc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _take_turn(accounts)
-        return _find() or _make()
+        return find_system_user() or _make()
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise _refusal(str(exc)) from exc
     finally:
         os.close(accounts)
 
 
-def _find() -> pwd.struct_passwd | None:
+def find_system_user() -> pwd.struct_passwd | None:
+    """The account, if there is one."""
     try:
         return pwd.getpwnam(SYSTEM_USER)
     except KeyError:
@@ -47,10 +48,19 @@ def _find() -> pwd.struct_passwd | None:
 
 
 def _make() -> pwd.struct_passwd:
-    useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:{SBIN}") or "useradd"
+    path = f"{os.environ.get('PATH', os.defpath)}:{SBIN}"
+    useradd = shutil.which("useradd", path=path) or "useradd"
     command = [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
-    made = subprocess.run(command, check=False, capture_output=True, text=True, timeout=USERADD_TIMEOUT_S)
-    account = _find()
+    made = subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=USERADD_TIMEOUT_S,
+        process_group=0,  # not ended by Ctrl-C: it would leave its lock on the accounts
+        env={"PATH": path, "LC_ALL": "C"},
+    )
+    account = find_system_user()
     if account is None:
         raise _refusal(made.stderr.strip())
     return account

@@ -8,7 +8,7 @@ Source: https://github.com/python/cpython/issues/86296
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -28,6 +28,23 @@ async def end_tasks(tasks: "Iterable[asyncio.Task[Any]]") -> "set[asyncio.Task[A
             task.cancel()
         _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
     return running
+
+
+async def finish(work: "Coroutine[Any, Any, None]") -> None:
+    """Do to its end what must not be left half done, however often its caller is cancelled meanwhile.
+
+    :raises asyncio.CancelledError: afterwards, if it was.
+    """
+    task = asyncio.create_task(work, name="finish")
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 @asynccontextmanager

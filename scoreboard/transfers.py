@@ -1,17 +1,18 @@
 """The commands ``export`` and ``import``. What they say goes to standard error: standard output may be the file."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import uvloop
+from typing import Any, BinaryIO, cast
 
 from scoreboard.config import Config
+from scoreboard.connecting import check_redis
 from scoreboard.database import BatchRefused
+from scoreboard.endings import Ended, interruptible, run
 from scoreboard.errors import RanksUnavailable, StartupError, Unavailable
 from scoreboard.exports import Exports
 from scoreboard.imports import Imported, Imports, import_board
@@ -28,6 +29,8 @@ from scoreboard.transfer import BoardFile, Lines, check_end
 STATEMENT_TIMEOUT_S = 3_600.0
 """The totals of a board of many millions of events are made in one statement a window."""
 STANDARD = "-"
+PIPE_BYTES = 65_536
+GO_ON = "Start again with the same file to go on"
 
 
 def add_transfers(commands: Any, data_dir: argparse.ArgumentParser) -> None:
@@ -59,9 +62,9 @@ def add_transfers(commands: Any, data_dir: argparse.ArgumentParser) -> None:
 def run_export(config: Config, options: argparse.Namespace) -> int:
     """Write a board to a file, which is there only when it is whole, or to standard output."""
 
-    async def run(file: BinaryIO) -> int:
+    async def work(file: BinaryIO) -> int:
         async with open_stores(config) as (database_url, _):
-            await migrate(database_url)
+            await migrate(database_url, auto=config.auto_migrate)
             ledger = await Exports.open(database_url, statement_timeout_s=STATEMENT_TIMEOUT_S)
             try:
                 with progress_bar("Exporting", " events") as report:
@@ -70,9 +73,21 @@ def run_export(config: Config, options: argparse.Namespace) -> int:
                 await ledger.close()
 
     with _output(options.output) as file:
-        events = uvloop.run(run(file))
+        events = run(work(file))
     _say(f"Exported {events} events of board {options.board}")
     return 0
+
+
+class _Pipe(io.FileIO):
+    """A file that may be read or written as slowly as others please: a signal ends the command all the same."""
+
+    def readinto(self, buffer: Any) -> int | None:
+        with interruptible:
+            return super().readinto(buffer)
+
+    def write(self, data: Any) -> int:
+        with interruptible:
+            return super().write(data)
 
 
 @contextmanager
@@ -80,8 +95,8 @@ def _output(name: str) -> Iterator[BinaryIO]:
     """Where an export goes. A file of that name is replaced at the end, when nothing went wrong."""
     if name == STANDARD:
         try:
-            with open(sys.stdout.fileno(), "wb", closefd=False) as file:
-                yield file
+            with io.BufferedWriter(_Pipe(1, "wb", closefd=False), PIPE_BYTES) as file:
+                yield cast(BinaryIO, file)
         except OSError as exc:
             raise StartupError(f"standard output can't be written: {exc.strerror}") from exc
         return
@@ -108,11 +123,13 @@ def run_import(config: Config, options: argparse.Namespace) -> int:
         raise StartupError("which FILE is to be loaded? (- for standard input)")
     with _input(options.file) as file:
         try:
-            imported = uvloop.run(_import(config, options, file))
+            imported = run(_import(config, options, file))
         except BatchRefused as exc:
             raise StartupError(f"PostgreSQL refuses {options.file}: {exc}") from exc
         except (Unavailable, RanksUnavailable) as exc:
-            raise StartupError(f"{exc}. Start again with the same file to go on") from exc
+            raise StartupError(f"{exc}. {GO_ON}") from exc
+        except Ended as ended:
+            raise Ended(ended.number, GO_ON) from ended
     if imported is not None:
         _tell(imported)
     return 0
@@ -124,14 +141,14 @@ def _input(name: str | None) -> Iterator[BinaryIO | None]:
         yield None
         return
     if name == STANDARD:
-        yield sys.stdin.buffer
+        yield cast(BinaryIO, io.BufferedReader(_Pipe(0, "rb", closefd=False), PIPE_BYTES))
         return
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(Path(name).open("rb"))
+            file = stack.enter_context(_Pipe(name, "rb"))
         except OSError as exc:
             raise StartupError(f"{name} can't be read: {exc.strerror}") from exc
-        yield file
+        yield cast(BinaryIO, io.BufferedReader(file, PIPE_BYTES))
 
 
 async def _import(config: Config, options: argparse.Namespace, file: BinaryIO | None) -> Imported | None:
@@ -157,8 +174,9 @@ async def _import(config: Config, options: argparse.Namespace, file: BinaryIO | 
 
 @asynccontextmanager
 async def _rooms(config: Config) -> AsyncIterator[tuple[Imports, Repair]]:
-    async with open_stores(config) as (database_url, redis_url):
-        await migrate(database_url)
+    async with open_stores(config, sets_up=True) as (database_url, redis_url):
+        await migrate(database_url, auto=config.auto_migrate, writes=True)
+        await check_redis(redis_url, needed=True)
         ledger = await Imports.open(database_url, statement_timeout_s=STATEMENT_TIMEOUT_S)
         ranks = Ranks.open(redis_url)
         try:

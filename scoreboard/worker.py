@@ -14,10 +14,10 @@ from pathlib import Path
 
 import msgspec
 import structlog
-import uvloop
 
-from scoreboard.app import Backing, run_process, stop_on_signals
+from scoreboard.app import Backing, run_process
 from scoreboard.config import Config
+from scoreboard.endings import Ended, catch_signals, run, stop_on_signals
 from scoreboard.errors import EXIT_CANNOT_RUN, RanksUnavailable, ScoreboardError, StartupError
 from scoreboard.logs import configure_logs
 from scoreboard.siblings import Siblings
@@ -47,7 +47,6 @@ class Assignment(msgspec.Struct, frozen=True):
 
 async def work(assignment: Assignment) -> None:
     """Serve until told to stop, or until the parent is gone."""
-    stop = stop_on_signals()
     siblings = Siblings(assignment.number, assignment.count, mmap.mmap(assignment.memory, 0), assignment.folder)
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _end_as_orphan, siblings)
 
@@ -56,7 +55,8 @@ async def work(assignment: Assignment) -> None:
         sys.stdout.buffer.flush()
 
     listener = socket.socket(fileno=assignment.listener)
-    await run_process(assignment.config, assignment.backing, listener, stop, tell_parent, siblings)
+    with stop_on_signals() as stop:
+        await run_process(assignment.config, assignment.backing, listener, stop, tell_parent, siblings)
 
 
 def _end_as_orphan(siblings: Siblings) -> None:
@@ -69,10 +69,13 @@ def _end_as_orphan(siblings: Siblings) -> None:
 
 def main() -> None:
     """Do what the parent says."""
-    assignment: Assignment = pickle.load(sys.stdin.buffer)  # noqa: S301  # our parent wrote it
-    configure_logs(assignment.config.log_level, assignment.config.log_format, worker=assignment.number)
+    catch_signals()
     try:
-        uvloop.run(work(assignment))
+        assignment: Assignment = pickle.load(sys.stdin.buffer)  # noqa: S301  # our parent wrote it
+        configure_logs(assignment.config.log_level, assignment.config.log_format, worker=assignment.number)
+        run(work(assignment))
+    except Ended:  # while it was starting: there is nothing to drain
+        pass
     except (ScoreboardError, RanksUnavailable, StartupError) as exc:
         print(f"scoreboard: worker {assignment.number}: {exc}", file=sys.stderr)  # noqa: T201  # as the command does
         sys.exit(EXIT_CANNOT_RUN)

@@ -5,9 +5,11 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import asyncpg
 import hypothesis
 import pytest
 
+from scoreboard.application_role import APPLICATION_ROLE
 from tests.harness import Server, StoreFactory, Stores
 
 hypothesis.settings.register_profile("ci", max_examples=100, deadline=None, print_blob=True, derandomize=True)
@@ -30,9 +32,17 @@ def store_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreFac
     with asyncio.Runner() as runner:
         try:
             runner.run(stores.start())
+            runner.run(_let_make_databases(stores.data.admin_url))
             yield StoreFactory(stores.data.database_url, stores.data.redis_url)
         finally:
             runner.run(stores.stop())
+
+
+async def _let_make_databases(admin_url: str) -> None:
+    """Every test has a database of its own, which belongs to the role of the server: no superuser works in any."""
+    connection = await asyncpg.connect(admin_url)
+    await connection.execute(f"ALTER ROLE {APPLICATION_ROLE} CREATEDB")
+    await connection.close()
 
 
 @pytest.fixture

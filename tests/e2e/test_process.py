@@ -16,25 +16,8 @@ from pathlib import Path
 import jwt
 import pytest
 
+from tests.e2e.embedded import processes_of
 from tests.harness import SECRET, Server, StoreFactory, Stores, Stream, make_token, wait_until
-
-
-def processes_of(data_dir: Path) -> list[str]:
-    """Command lines of the stores' processes that name the directory."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            where = os.readlink(process / "cwd")
-        except OSError:
-            continue
-        line = b" ".join(words).decode(errors="replace").strip()
-        if (str(data_dir) in line or where.startswith(str(data_dir))) and b"scoreboard" not in words:
-            found.append(line)
-    return found
-
 
 # -- embedded stores
 
