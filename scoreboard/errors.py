@@ -10,7 +10,7 @@ ScoreboardError                  an expected failure: an HTTP status, a stable c
 ├── TooLarge 413
 ├── UnsupportedMediaType 415
 ├── Invalid 422 · UnknownAction 422 · ActionDisabled 422 · IdempotencyMismatch 422
-├── RateLimited 429 · Cooldown 429 · DailyCap 429
+├── RateLimited 429 (ErasedLately) · Cooldown 429 · DailyCap 429
 ├── InternalError 500
 └── Unavailable 503 · Overloaded 503
 StartupError                     why the command can't run, for the terminal; exit code 2
@@ -186,6 +186,10 @@ class _Limited(_RetryLater):
 
 class RateLimited(_Limited):
     code, title, policy = "rate_limited", "Too many submissions", "user"
+
+
+class ErasedLately(RateLimited):
+    title, policy = "Too many erasures", "erase"
 
 
 class Cooldown(_Limited):

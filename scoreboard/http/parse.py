@@ -12,11 +12,13 @@ import msgspec
 import orjson
 from sanic.request import Request
 
+from scoreboard.auth import Caller
 from scoreboard.errors import Invalid, MalformedJson, Unauthenticated, UnsupportedMediaType
 from scoreboard.http.bodies import ActionBody, BatchBody, BatchedSubmission, Bounds
 from scoreboard.http.services import Services
 from scoreboard.model import (
     ALL,
+    ID_CHARS_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
     SCORE_MAX,
     USERS_ASKED_MAX,
@@ -25,6 +27,7 @@ from scoreboard.model import (
     validate_name,
     validate_user_id,
 )
+from scoreboard.names import nfc
 
 DEFAULT_BOARD = "global"
 COOKIE = "scoreboard_token"
@@ -273,10 +276,11 @@ def check_name(field: str, value: str) -> str:
 
 
 def check_user_id(field: str, value: str) -> str:
-    """A user id.
+    """A user id in its one spelling, NFC.
 
     :raises Invalid: if it can't be one.
     """
+    value = nfc(value, ID_CHARS_MAX)
     wrong = validate_user_id(value)
     if wrong:
         raise Invalid(field, wrong)
@@ -353,14 +357,25 @@ def check_may_read(services: Services, request: Request) -> None:
     """Reads are public unless configured otherwise; then a token in the header or the cookie is needed.
 
     :raises Unauthenticated: if it is missing or not accepted.
+    :raises Forbidden: if it is the demo's, and the board is not.
     """
     if services.public_reads:
         return
-    authorization = request.headers.get("authorization")
-    cookie = request.cookies.get(COOKIE)
-    if authorization is None and cookie:
-        services.authenticator.verify_token(cookie)
-        return
-    if authorization is None:
+    caller = find_caller(services, request)
+    if caller is None:
         raise Unauthenticated(f"reads need a token, in the header or the cookie {COOKIE}", token_was_sent=False)
-    services.authenticator.verify(authorization)
+    if caller.is_demo:
+        named = request.match_info.get("board")
+        caller.may_use_board(decode_name("board", named) if named is not None else parse_board(request))
+
+
+def find_caller(services: Services, request: Request) -> Caller | None:
+    """Who is asking by the header or the cookie; None where neither is there.
+
+    :raises Unauthenticated: if the token is not accepted.
+    """
+    authorization = request.headers.get("authorization")
+    if authorization is not None:
+        return services.authenticator.verify(authorization)
+    cookie = request.cookies.get(COOKIE)
+    return services.authenticator.verify_token(cookie) if cookie else None

@@ -25,6 +25,7 @@ async def submit_score(services: Services, request: Request) -> HTTPResponse:
     key = parse_idempotency_key(request)
     user_id = caller.user_id if body.user_id is msgspec.UNSET else check_user_id("userId", body.user_id)
     caller.may_submit_for(user_id)
+    caller.may_use_board(board)
     points = None if body.points is msgspec.UNSET else body.points
     if points is not None and not caller.is_trusted:
         raise errors.Invalid("points", f"{points} come from who plays: they are the server's to say")
