@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Literal
 
-from scoreboard.errors import NotFound, Unavailable
-from scoreboard.ledger import Ledger, Revocation
-from scoreboard.model import Board, Head, User, format_time
+from scoreboard.errors import ErasedLately, NotFound, Unavailable
+from scoreboard.ledger import HiddenOnBoard, Ledger, Revocation
+from scoreboard.model import SELF_ERASURE_PAUSE_S, Board, Head, User, format_time
 from scoreboard.repair import Repair
 from scoreboard.timezones import check_timezone
 
@@ -90,13 +90,32 @@ class Administration:
         return await self._tell_boards(await self._ledger.put_user(user_id, name), "name_user")
 
     async def hide_user(self, user_id: str, *, hidden: bool) -> User:
-        """Keep a user out of every ranking, or show the user again.
+        """Keep a user out of every ranking, also one who is yet to come, or show the user again.
 
-        :raises NotFound: if nothing is known of the user.
+        :raises NotFound: if nothing is known of the user whom to show.
         """
-        if await self._ledger.read_user(user_id) is None and not await self._ledger.list_user_boards(user_id):
-            raise NotFound(f"there is no user {user_id!r}")
-        return await self._tell_boards(await self._ledger.put_hidden(user_id, hidden=hidden), "show_user")
+        user = await self._ledger.put_hidden(user_id, hidden=hidden)
+        if user is None:
+            await self._must_have_scores(user_id)
+            return User(user_id, None, False, 0, True)
+        return await self._tell_boards(user, "show_user")
+
+    async def hide_on_board(self, board: str, user_id: str, *, hidden: bool) -> HiddenOnBoard:
+        """Keep a user out of the ranking of one board, also one who is yet to come, or end that.
+
+        :raises NotFound: if there is no such board, or nothing is known of the user whom to show.
+        """
+        told = await self._ledger.hide_on_board(board, user_id, hidden=hidden)
+        if not told.is_known:
+            await self._must_have_scores(user_id)
+        if told.head is not None:
+            await self._rank(board, told.head)
+        return told
+
+    async def _must_have_scores(self, user_id: str) -> None:
+        """:raises NotFound: if the user has a score nowhere."""
+        if not await self._ledger.list_user_boards(user_id):
+            raise _no_user(user_id)
 
     async def _tell_boards(self, user: User, what: Literal["show_user", "name_user"]) -> User:
         if user.is_told:
@@ -126,21 +145,34 @@ class Administration:
                 raise Unavailable("another transaction of the database lasts too long; repeat the request")
             await asyncio.sleep(POLL_S)
 
-    async def erase_user(self, user_id: str) -> None:
-        """Forget a user's id everywhere; the sums of the boards stay. What comes later with that id is somebody new.
+    async def erase_user(self, user_id: str, *, by_itself: bool = False) -> None:
+        """Forget a user's id everywhere; the sums of the boards stay.
+
+        What comes later with that id is somebody new, but for being hidden: who is hidden stays so. A user may do this
+        once a day. That is noted when it is done, so that a call which was interrupted can be completed.
 
         :raises NotFound: if nothing is known of the user.
+        :raises ErasedLately: if the user has erased itself within SELF_ERASURE_PAUSE_S.
         """
+        if by_itself and (left_s := await self._ledger.read_self_erasure(user_id)) is not None:
+            raise ErasedLately(
+                f"user {user_id!r} has erased itself already, which a user may do once in 24 hours",
+                retry_after_s=left_s,
+                quota=1,
+                window_s=int(SELF_ERASURE_PAUSE_S),
+            )
         boards = await self._ledger.list_user_boards(user_id)
         groups_left = await self._ledger.leave_groups(user_id)
         if not boards and not groups_left and await self._ledger.read_user(user_id) is None:
-            raise NotFound(f"there is no user {user_id!r}")
-        await self._ledger.delete_user(user_id)
+            raise _no_user(user_id)
+        await self._ledger.forget_user(user_id)
         for board in boards:
             pseudonym = f"erased-{secrets.token_hex(PSEUDONYM_BYTES)}"
             head = await self._ledger.erase_user(board, user_id, pseudonym)
             if head is not None:
                 await self._rank(board, head, erased=user_id)
+        if by_itself:
+            await self._ledger.note_self_erasure(user_id)
 
     # -- events
 
@@ -159,3 +191,7 @@ class Administration:
         """Have an event ranked that is in the ledger, if it can be, and let everybody know of it."""
         await self._repair.catch_up(board, head, erased)
         self._acknowledge(board, head)
+
+
+def _no_user(user_id: str) -> NotFound:
+    return NotFound(f"there is no user {user_id!r}")

@@ -18,13 +18,12 @@ import structlog
 
 from scoreboard.acknowledged import Acknowledged
 from scoreboard.administration import Administration
-from scoreboard.auth import Authenticator, sign_token
+from scoreboard.auth import Authenticator, sign_demo_token
 from scoreboard.config import Config
 from scoreboard.errors import StartupError, Unavailable
 from scoreboard.feed import Feed
 from scoreboard.files import bound_connections, raise_file_limit
 from scoreboard.http.admission import ConnectionSlots, FailedAuthentications, Misses, StreamSlots
-from scoreboard.http.operations import DEMO_TOKEN_TTL_S
 from scoreboard.http.protocol import ScoreboardProtocol
 from scoreboard.http.routes import create_app
 from scoreboard.http.services import Services
@@ -56,18 +55,32 @@ log = structlog.get_logger(__name__)
 
 
 class Backing(msgspec.Struct, frozen=True):
-    """What a serving process stands on: the URLs of both stores, migrated, and the key that verifies tokens."""
+    """What a serving process stands on: the URLs of both stores, migrated, and its keys.
+
+    :ivar key: verifies tokens.
+    :ivar digest_key: makes the digests by which users are known again whom nothing names any more.
+    :ivar demo_key: signs and verifies tokens of the demo; None where there is no demo.
+    """
 
     database_url: str
     redis_url: str
     key: str
+    digest_key: bytes
+    demo_key: str | None
 
 
 class Parts:
     """The parts of a process, wired."""
 
     def __init__(
-        self, config: Config, ledger: Ledger, ranks: Ranks, key: str, siblings: Siblings, *, connections_max: int
+        self,
+        config: Config,
+        ledger: Ledger,
+        ranks: Ranks,
+        backing: Backing,
+        siblings: Siblings,
+        *,
+        connections_max: int,
     ) -> None:
         self.ledger, self.ranks = ledger, ranks
         self.metrics = Metrics()
@@ -83,7 +96,12 @@ class Parts:
         self.writer = Writer(ledger, ranks, self.repair, self.metrics, on_answer=self._acknowledge)
         self.services = Services(
             authenticator=Authenticator(
-                key, config.jwt_algorithms, issuer=config.jwt_issuer, audience=config.jwt_audience
+                backing.key,
+                config.jwt_algorithms,
+                issuer=config.jwt_issuer,
+                audience=config.jwt_audience,
+                leeway_s=config.jwt_leeway_s,
+                demo_key=backing.demo_key,
             ),
             limiter=RateLimiter(ranks, config.rate),
             writer=self.writer,
@@ -105,7 +123,7 @@ class Parts:
             read_metrics=self.metrics_page.read,
             fast_lane=config.fast_lane,
             log_reads=config.log_level == "debug",
-            sign_demo=partial(_sign_demo, config, key) if has_demo(config) else None,
+            sign_demo=partial(sign_demo_token, backing.demo_key) if backing.demo_key is not None else None,
         )
         self._watch_gauges()
 
@@ -145,22 +163,6 @@ class Parts:
         }
 
 
-def has_demo(config: Config) -> bool:
-    """Whether anybody may act as a demo user: where the stores are our own, the boards public and the key ours."""
-    return config.embedded and config.public_reads and not config.jwt_public_key
-
-
-def _sign_demo(config: Config, key: str, user_id: str) -> str:
-    return sign_token(
-        key,
-        config.jwt_algorithms[0],
-        user_id=user_id,
-        scope="",
-        ttl_s=DEMO_TOKEN_TTL_S,
-        extra=token_claims(config),
-    )
-
-
 def token_claims(config: Config) -> dict[str, str]:
     """The claims that this configuration asks of every token."""
     claims = {"iss": config.jwt_issuer, "aud": config.jwt_audience}
@@ -186,11 +188,11 @@ async def run_process(
     connections_max = bound_connections(config.streams_max, raise_file_limit())
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
-        ledger = await open_ledger(backing.database_url)
+        ledger = await open_ledger(backing.database_url, backing.digest_key)
         stack.push_async_callback(ledger.close)
         ranks = Ranks.open(backing.redis_url)
         stack.push_async_callback(ranks.close)
-        parts = Parts(config, ledger, ranks, backing.key, siblings, connections_max=connections_max)
+        parts = Parts(config, ledger, ranks, backing, siblings, connections_max=connections_max)
         await stack.enter_async_context(siblings.listening(parts.own_metrics.read))
         await stack.enter_async_context(serve_metrics(metrics_listener, parts.metrics_page))
         await stack.enter_async_context(_background(parts.tasks()))
@@ -204,12 +206,15 @@ async def run_process(
         await _drain(parts, server, config.drain_s)
 
 
-async def open_ledger(database_url: str) -> Ledger:
+async def open_ledger(database_url: str, digest_key: bytes | None = None) -> Ledger:
     """:raises StartupError: if PostgreSQL can't be reached."""
     try:
-        return await Ledger.open(database_url)
+        ledger = await Ledger.open(database_url)
     except Unavailable as exc:
         raise StartupError(f"PostgreSQL can't be reached: {exc.__cause__}") from exc
+    if digest_key is not None:
+        ledger.digest_key = digest_key
+    return ledger
 
 
 async def _start_serving(parts: Parts, listener: socket.socket) -> Any:

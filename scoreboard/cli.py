@@ -12,7 +12,7 @@ import structlog
 
 from scoreboard import __version__
 from scoreboard.app import token_claims
-from scoreboard.auth import SYMMETRIC, sign_token
+from scoreboard.auth import SCOPES, SYMMETRIC, check_scopes, sign_token
 from scoreboard.config import PREFIX, SETTINGS, Config, load_config
 from scoreboard.connecting import check_redis
 from scoreboard.database import BatchRefused
@@ -24,7 +24,8 @@ from scoreboard.ledger import Ledger
 from scoreboard.logs import configure_logs
 from scoreboard.metrics import Metrics
 from scoreboard.migrations import migrate
-from scoreboard.model import validate_user_id
+from scoreboard.model import ID_CHARS_MAX, validate_user_id
+from scoreboard.names import nfc
 from scoreboard.progress import progress_bar
 from scoreboard.ranks import Ranks
 from scoreboard.repair import Repair
@@ -107,7 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("token", parents=[data_dir], help="print a signed token")
     command.add_argument("--user", required=True, help="the user id it is for")
-    command.add_argument("--scope", default="", help='space-separated scopes, such as "admin scores:any"')
+    command.add_argument("--scope", default="", help=f"scopes with spaces between, of {', '.join(SCOPES)} (none)")
     command.add_argument("--ttl", type=_seconds, default=3600, metavar="SECONDS", help="how long it holds (3600)")
     command.set_defaults(run=run_token)
 
@@ -179,9 +180,11 @@ def run_migrate(config: Config, options: argparse.Namespace) -> int:
 
 def run_token(config: Config, options: argparse.Namespace) -> int:
     """Print a token."""
-    wrong = validate_user_id(options.user)
+    user_id = nfc(options.user, ID_CHARS_MAX)
+    wrong = validate_user_id(user_id)
     if wrong:
-        raise StartupError(f"--user {wrong}")
+        raise StartupError(f"--user: {wrong}")
+    check_scopes(options.scope)
     if config.jwt_public_key or not set(config.jwt_algorithms) & SYMMETRIC:
         raise StartupError("tokens are signed elsewhere: only the public key is configured here")
     if config.embedded and not config.jwt_secret:
@@ -190,7 +193,7 @@ def run_token(config: Config, options: argparse.Namespace) -> int:
         sign_token(
             signing_key(config),
             config.jwt_algorithms[0],
-            user_id=options.user,
+            user_id=user_id,
             scope=options.scope,
             ttl_s=options.ttl,
             extra=token_claims(config),

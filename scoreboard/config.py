@@ -6,13 +6,14 @@ read settings; they hand values down.
 
 import re
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 import platformdirs
 
-from scoreboard.auth import SYMMETRIC, check_key
+from scoreboard.auth import SYMMETRIC, check_key, check_secret
 from scoreboard.errors import StartupError
 from scoreboard.http.addresses import Networks, parse_networks
 from scoreboard.limits import Rate
@@ -31,6 +32,11 @@ SETTINGS = {
     "JWT_ALGORITHMS": "comma list of accepted algorithms (HS256; RS256 with a public key)",
     "JWT_ISSUER": "iss claim that tokens must have (any)",
     "JWT_AUDIENCE": "aud claim that tokens must have (any)",
+    "JWT_LEEWAY_SECONDS": "by how much the clock of whoever signs tokens may differ, 0 to 300 (10)",
+    "DIGEST_KEY": "secret of at least 32 bytes, the same on all servers, by which erased users who were hidden are "
+    "known again; never change it (with embedded stores a file in the data directory, else kept in the database)",
+    "DEMO": "auto, on or off: whether anybody may play as a demo user on board global (auto: with embedded stores on a "
+    "loopback address, if boards are public)",
     "PUBLIC_READS": "true or false: whether boards can be read without a token (true)",
     "CORS_ORIGINS": "comma list of origins whose pages may call the API, with credentials; or * alone, without (none)",
     "RATE_LIMIT": "submissions per user in so many seconds, all of which may come at once, or off (100/60s)",
@@ -67,6 +73,9 @@ class Config(msgspec.Struct, frozen=True):
     jwt_algorithms: tuple[str, ...]
     jwt_issuer: str | None
     jwt_audience: str | None
+    jwt_leeway_s: int
+    digest_key: str | None
+    demo: Literal["auto", "on", "off"]
     public_reads: bool
     cors_origins: tuple[str, ...]
     rate: Rate | None
@@ -82,6 +91,13 @@ class Config(msgspec.Struct, frozen=True):
     log_format: Literal["json", "console"]
     drain_s: float
     auto_migrate: bool
+
+    @property
+    def has_demo(self) -> bool:
+        """Whether anybody may act as a demo user."""
+        if self.demo == "auto":
+            return self.embedded and self.public_reads and _is_loopback(self.host)
+        return self.demo == "on"
 
     @property
     def embedded(self) -> bool:
@@ -133,6 +149,9 @@ def load_config(
         jwt_algorithms=algorithms,
         jwt_issuer=values.text("JWT_ISSUER"),
         jwt_audience=values.text("JWT_AUDIENCE"),
+        jwt_leeway_s=values.integer("JWT_LEEWAY_SECONDS", 10, 0, 300),
+        digest_key=values.secret("DIGEST_KEY"),
+        demo=values.choice("DEMO", "auto", "auto", "on", "off"),  # type: ignore[arg-type]
         public_reads=values.choice("PUBLIC_READS", "true", "true", "false") == "true",
         cors_origins=values.origins("CORS_ORIGINS"),
         rate=values.rate("RATE_LIMIT", Rate(quota=100, window_s=60)),
@@ -149,6 +168,14 @@ def load_config(
         drain_s=float(values.integer("DRAIN_SECONDS", 10, 0, 3_600)),
         auto_migrate=values.choice("AUTO_MIGRATE", "true", "true", "false") == "true",
     )
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class _Values:
@@ -177,6 +204,12 @@ class _Values:
             except (OSError, UnicodeDecodeError) as exc:
                 raise StartupError(f"{full}_FILE: {file!r} can't be read: {exc}") from exc
         return self._environ.get(full) or None
+
+    def secret(self, name: str) -> str | None:
+        text = self.text(name)
+        if text is not None:
+            check_secret(PREFIX + name, text)
+        return text
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
         text = self.text(name)

@@ -40,6 +40,7 @@ _UNKNOWN_TIMEZONE_CODE = "22023"
 """Invalid parameter value. What a statement takes of ours is checked, but for what boards hold already: time zones."""
 _CLOSED_CODE = "SB001"
 """Our own: the board takes no events now, and the message says why."""
+_RECALL_CODE = "SB002"
 # Undone because of another transaction: serialization failure, deadlock. Or by a timeout of the server's: we give up
 # before each of them, so one that we hear of came early. PostgreSQL measures them by the wall clock, and an hour
 # forward ends every statement under way.
@@ -52,6 +53,10 @@ class BatchRefused(Exception):
 
 class RolledBack(Unavailable):
     """The transaction was undone, and not for its own sake; nothing was recorded. It may be repeated at once."""
+
+
+class MustRecall(Exception):
+    """Somebody of a batch may have been erased while hidden; nothing was recorded. Repeat it with digests."""
 
 
 class Database:
@@ -180,6 +185,8 @@ async def known_errors() -> AsyncIterator[None]:
         reason = getattr(exc.__cause__, "sqlstate", None) or code
         if reason in _ROLLED_BACK_CODES:
             raise RolledBack("PostgreSQL undid the transaction") from exc
+        if code == _RECALL_CODE:
+            raise MustRecall(str(exc)) from exc
         if code == _CLOSED_CODE:
             raise Unavailable(str(exc)) from exc
         if code == _UNKNOWN_TIMEZONE_CODE:

@@ -87,6 +87,7 @@ class DataDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.secret = path / "jwt_secret"
+        self.digest_key = path / "digest_key"
         self.postgres = path / "postgres"
         self.valkey = path / "valkey"
         self.lock = path / "lock"

@@ -11,7 +11,7 @@ ScoreboardError                  an expected failure: an HTTP status, a stable c
 ├── TooLarge 413
 ├── UnsupportedMediaType 415
 ├── Invalid 422 · Inapplicable 422 · UnknownAction 422 · ActionDisabled 422 · IdempotencyMismatch 422
-├── RateLimited 429 · Cooldown 429 · DailyCap 429 · TooManyFailures 429 · TooManyMisses 429
+├── RateLimited 429 (ErasedLately, TooManyFailures, TooManyMisses) · Cooldown 429 · DailyCap 429
 ├── InternalError 500
 └── Unavailable 503 · UnknownTimezone 503 · Overloaded 503
 StartupError                     why the command can't run, for the terminal; exit code 2
@@ -207,6 +207,10 @@ class TooManyMisses(RateLimited):
     """An address asked too often for what does not exist."""
 
     title, policy = "Too many requests for what does not exist", "misses"
+
+
+class ErasedLately(RateLimited):
+    title, policy = "Too many erasures", "erase"
 
 
 class Cooldown(_Limited):

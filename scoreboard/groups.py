@@ -25,9 +25,13 @@ class Groups(Totals):
     async def put_group(self, board: str, group: str, members: list[str]) -> bool:
         """Make a group have these members and no others; True when it is new.
 
+        Members who were hidden when they were erased are known again first, so that no list shows them.
+
         :raises NotFound: if there is no such board.
         :raises Invalid: if the board has GROUPS_PER_BOARD_MAX others.
         """
+        if self.remembers or (await self._fetch_one(self._writes, "has_digests"))["has_digests"]:
+            await self._fetch(self._writes, "recall_users", members, await self.digests(members))
         row = await self._fetch_one(self._writes, "put_group", board, group, members, GROUPS_PER_BOARD_MAX)
         match row["outcome"]:
             case "no_board":
@@ -57,15 +61,20 @@ class Groups(Totals):
         rows = await self._fetch(self._reads, "list_groups", board, after, limit)
         return [Group(row["group_id"], row["members"], row["revision"]) for row in rows]
 
-    async def list_members(self, board: str, group: str, *, after: str = "", limit: int) -> tuple[Group, list[str]]:
-        """A group and members of it in the order of their ids, at one moment.
+    async def list_members(
+        self, board: str, group: str, *, after: str = "", limit: int, with_hidden: bool
+    ) -> tuple[int, list[str]]:
+        """How many members of a group there are, and some in the order of their ids, at one moment.
 
+        :param with_hidden: whether those are listed, and counted, whom the board hides.
         :raises NotFound: if there is no such group.
         """
         async with self._snapshot() as connection:
-            found = await self._group(connection, board, group)
-            rows = await self._run(connection, "list_members", board, group, after, limit)
-        return found, [row["user_id"] for row in rows]
+            total = (await self._group(connection, board, group)).members
+            if not with_hidden:
+                total -= (await self._run(connection, "count_hidden_members", board, group))[0]["hidden"]
+            rows = await self._run(connection, "list_members", board, group, after, limit, with_hidden)
+        return total, [row["user_id"] for row in rows]
 
     async def read_group_page(
         self,

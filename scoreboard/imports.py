@@ -47,6 +47,8 @@ DISCARD_EVENTS = 50_000
 """Events deleted in a transaction."""
 TOLD_USERS = 50
 """Users of whom other boards are told in a transaction, which keeps submissions to these waiting."""
+RECALLED_USERS = 5_000
+"""Users of whom it is looked up at once whether they are remembered as hidden: some 10 ms of digests."""
 TAKE_WAIT_S = 10.0
 """How long another import into the board, which may have been killed just now, is given to end."""
 POLL_S = 0.1
@@ -193,8 +195,24 @@ class Imports(Ledger):
         settings = (board.title, list(board.windows), board.ties, board.timezone, board.operator, board.floor)
         await self._run(connection, "open_board", board.board_id, board.epoch, seq, *settings, board.created_at)
         (known,) = await self._run(connection, "know_users", board.board_id)
+        events = known["events"]
+        while await self._recall(connection, board.board_id):  # looked at last: one may be erased meanwhile
+            (known,) = await self._run(connection, "know_users", board.board_id)
+            events += known["events"]
         await self._run(connection, "stage_import", board.board_id, "ranking")
-        return bool(known["events"])
+        return bool(events)
+
+    async def _recall(self, connection: Any, board: str) -> bool:
+        """Know users of a board again who were hidden when they were erased here; whether there were any."""
+        if not (await self._run(connection, "has_digests"))[0]["has_digests"]:
+            return False
+        recalled = 0
+        cursor = await connection.cursor(self._queries["stream_ids"].text, board)
+        while rows := await cursor.fetch(RECALLED_USERS):
+            users = [row["user_id"] for row in rows]
+            (row,) = await self._run(connection, "recall_users", users, await self.digests(users))
+            recalled += row["recalled"]
+        return recalled > 0
 
     async def tell_boards(self, board: str) -> set[str]:
         """Tell other boards of users who became known by an import; those that got events for that."""
@@ -321,7 +339,7 @@ def _read_rows(file: BoardFile, board: str) -> tuple[Rows, Rows]:
         if isinstance(line, EventLine):
             events.append(ledger_record(board, line))
         elif isinstance(line, UserLine):
-            users.append((board, line.user_id, line.name, line.hidden))
+            users.append((board, line.user_id, line.name, line.hidden, line.hidden_here))
         elif line is None:
             break
     return users, events

@@ -3,6 +3,7 @@
 One method for each file in ``sql/queries``.
 """
 
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
@@ -11,10 +12,12 @@ import asyncpg
 import msgspec
 import orjson
 
+from scoreboard.database import MustRecall, RolledBack
 from scoreboard.errors import BoardNotEmpty, Invalid, NotFound
 from scoreboard.groups import Groups
 from scoreboard.model import (
     BOARDS_LISTED_MAX,
+    SELF_ERASURE_PAUSE_S,
     Action,
     Board,
     Event,
@@ -27,6 +30,8 @@ from scoreboard.model import (
 )
 from scoreboard.timezones import ZoneRules
 
+RECALL_ATTEMPTS = 4
+"""Tries of a batch: the first may go without digests, and users may be erased during another."""
 FILL_EVENTS = 5_000
 """Events of a slice of a fill, for which its board is locked: some 50 ms."""
 
@@ -49,6 +54,20 @@ class Revocation(msgspec.Struct, frozen=True):
     is_new: bool
 
 
+class HiddenOnBoard(msgspec.Struct, frozen=True):
+    """What a board makes of a user now.
+
+    :ivar hidden: there, whether on it alone or everywhere.
+    :ivar is_known: whether anything is known of the user beyond scores.
+    :ivar head: the event for it, where the board has one.
+    """
+
+    name: str | None
+    hidden: bool
+    is_known: bool
+    head: Head | None
+
+
 class Ledger(Groups):
     """The source of truth. Every method raises Unavailable when PostgreSQL does not answer."""
 
@@ -62,14 +81,15 @@ class Ledger(Groups):
         :raises RolledBack: if another transaction was in the way; nothing was recorded.
         :raises Unavailable: if the outcome is unknown.
         """
+        users = [submission.user_id for submission in submissions]
         arguments = (
             board,
-            [submission.user_id for submission in submissions],
+            users,
             [submission.action_id for submission in submissions],
             [submission.key for submission in submissions],
             [submission.points for submission in submissions],
         )
-        rows = await self._fetch(self._writes, "submit_scores", *arguments)
+        rows = await self._submit(users, arguments)
         if not rows:
             raise NotFound(f"there is no board {board!r}")
         return [
@@ -91,6 +111,16 @@ class Ledger(Groups):
             )
             for row in rows
         ]
+
+    async def _submit(self, users: list[str], arguments: tuple[object, ...]) -> list[asyncpg.Record]:
+        """Record a batch; with digests from when on somebody is remembered by one."""
+        for _ in range(RECALL_ATTEMPTS):
+            digests = await self.digests(users) if self.remembers else None
+            try:
+                return await self._fetch(self._writes, "submit_scores", *arguments, digests)
+            except MustRecall:
+                self.remembers = True
+        raise RolledBack("users of the batch keep being erased")
 
     async def revoke_event(self, board: str, seq: int, reason: str) -> Revocation:
         """Make an event undone by another one.
@@ -240,19 +270,48 @@ class Ledger(Groups):
 
     async def put_user(self, user_id: str, name: str | None) -> User:
         """Give a user a display name, or take it away; boards are yet to be told."""
-        return User(*(await self._fetch_one(self._writes, "put_user", user_id, name)).values())
+        row = await self._fetch_one(self._writes, "put_user", user_id, name, await self.digest(user_id))
+        return User(*row.values())
 
-    async def put_hidden(self, user_id: str, *, hidden: bool) -> User:
-        """Hide a user or show one again; boards are yet to be told."""
-        return User(*(await self._fetch_one(self._writes, "put_hidden", user_id, hidden)).values())
+    async def put_hidden(self, user_id: str, *, hidden: bool) -> User | None:
+        """Hide a user, or show one again, None if nothing is known of that one; boards are yet to be told."""
+        rows = await self._fetch(self._writes, "put_hidden", user_id, hidden, await self.digest(user_id))
+        return User(*rows[0].values()) if rows else None
+
+    async def hide_on_board(self, board: str, user_id: str, *, hidden: bool) -> HiddenOnBoard:
+        """Hide a user on one board alone, or end that.
+
+        :raises NotFound: if there is no such board.
+        """
+        rows = await self._fetch(self._writes, "hide_on_board", board, user_id, hidden, await self.digest(user_id))
+        if not rows:
+            raise NotFound(f"there is no board {board!r}")
+        row = rows[0]
+        head = _appended(rows) if row["seq"] is not None else None
+        return HiddenOnBoard(row["name"], row["hidden"], row["is_known"], head)
 
     async def end_telling(self, user: User) -> None:
         """Note that every board has been told of what is known of a user."""
         await self._fetch(self._writes, "end_telling", user.user_id, user.revision)
 
-    async def delete_user(self, user_id: str) -> None:
-        """Forget what is known of a user beyond scores."""
-        await self._fetch(self._writes, "delete_user", user_id)
+    async def forget_user(self, user_id: str) -> None:
+        """Forget what is known of a user beyond scores, but for where the user is hidden."""
+        await self._fetch(self._writes, "forget_user", user_id, await self.digest(user_id))
+
+    async def read_self_erasure(self, user_id: str) -> float | None:
+        """For how many seconds more a user may not erase itself again; None if it may."""
+        digest = await self.digest(user_id)
+        rows = await self._fetch(self._writes, "read_self_erasure", digest, SELF_ERASURE_PAUSE_S)
+        return rows[0]["left_s"] if rows else None
+
+    async def note_self_erasure(self, user_id: str) -> None:
+        """Note that a user has erased itself just now."""
+        await self._fetch(self._writes, "note_self_erasure", await self.digest(user_id), SELF_ERASURE_PAUSE_S)
+
+    async def keep_demo_key(self) -> str:
+        """The key of the demo's tokens, the same on all servers of the database."""
+        row = await self._fetch_one(self._writes, "keep_demo_key", secrets.token_urlsafe(48))
+        return str(row["secret"])
 
     async def list_user_boards(self, user_id: str) -> list[str]:
         """The boards on which a user has a score, hidden or not."""

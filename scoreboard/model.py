@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from scoreboard.names import wrong_in_name
 from scoreboard.shown import show
 
 SCORE_MAX = 2**53 - 1
@@ -40,6 +41,8 @@ GROUPS_PER_BOARD_MAX = 1_000
 MEMBERS_MAX = 10_000
 """Users of a group."""
 MEMBERS_LISTED_MAX = 1_000
+SELF_ERASURE_PAUSE_S = 86_400.0
+"""How long after it has erased itself a user may not do it again: each erasure makes all readers begin anew."""
 
 WINDOWS = ("all", "day", "week", "month")
 """The views of a board, in their order. Of all but the first there is one ranking for each period."""
@@ -308,25 +311,29 @@ def slice_around(place: int, radius: int, total: int) -> tuple[int, int]:
 
 
 def validate_name(value: str) -> str | None:
-    """What is wrong with a board or action id, or None."""
-    return None if _NAME.fullmatch(value) else f"{show(value)} is not 1 to {ID_CHARS_MAX} of A-Z a-z 0-9 . _ -"
+    """What is wrong with a board, action or group id, or None."""
+    if _NAME.fullmatch(value):
+        return _wrong_in_path(value)
+    return f"{show(value)} is not 1 to {ID_CHARS_MAX} of A-Z a-z 0-9 . _ -"
 
 
 def validate_user_id(value: str) -> str | None:
-    """What is wrong with a user id, or None."""
-    if not 1 <= len(value) <= ID_CHARS_MAX:
-        return f"has {len(value)} characters, not 1 to {ID_CHARS_MAX}"
-    if value.isascii() and value.isprintable() and not value.isspace():
-        return None  # nearly all are, and looking at each character took 1 us
-    if any(unicodedata.category(char) in ("Cc", "Cs") for char in value):
-        return f"{value!r} has control characters or surrogates"
-    if value.isspace():
-        return f"{value!r} is blank"
-    return None
+    """What is wrong with a user id that is in NFC, or None."""
+    return wrong_in_name(value, ID_CHARS_MAX) or _wrong_in_path(value)
+
+
+def _wrong_in_path(value: str) -> str | None:
+    """Browsers and proxies take these two for steps within a path, so nothing could be asked about such an id."""
+    return f"{value!r} can't be an id: in a path it means another folder" if value in (".", "..") else None
+
+
+def validate_display_name(value: str) -> str | None:
+    """What is wrong with a display name that is in NFC, or None."""
+    return wrong_in_name(value, NAME_CHARS_MAX)
 
 
 def validate_text(value: str, chars_max: int) -> str | None:
-    """What is wrong with a text for people, such as a display name, or None."""
+    """What is wrong with a text for people, such as a reason, or None."""
     if not 1 <= len(value) <= chars_max:
         return f"has {len(value)} characters, not 1 to {chars_max}"
     if any(unicodedata.category(char) in ("Cc", "Cs") for char in value):

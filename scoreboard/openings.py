@@ -12,7 +12,8 @@ from typing import Any
 
 from scoreboard.errors import StartupError
 from scoreboard.imports import PORTION_LINES, Imported, Imports, Report, Rows, copy_lines, rank
-from scoreboard.model import SCORE_MAX, Board, validate_user_id
+from scoreboard.model import ID_CHARS_MAX, SCORE_MAX, Board, validate_user_id
+from scoreboard.names import nfc
 from scoreboard.repair import Repair
 from scoreboard.transfer import Lines
 
@@ -109,7 +110,7 @@ def parse_line(lines: Lines, raw: bytes, floor: int | None) -> tuple[str, int]:
         raise lines.refuse(f"is no line of CSV in UTF-8 ({exc})", text=raw) from exc
     if len(fields) != len(HEADER):
         raise lines.refuse(f"has {len(fields)} fields instead of two, userId,score", text=raw)
-    user, score = fields
+    user, score = nfc(fields[0], ID_CHARS_MAX), fields[1]
     wrong = validate_user_id(user)
     if wrong:
         raise lines.refuse(f"userId {wrong}", text=raw)

@@ -183,6 +183,35 @@ class Pages:
             "seq": found.position.seq,
         }
 
+    async def read_hidden_stats(
+        self, board: str, user_id: str, window: str = ALL, first_day: str | None = None
+    ) -> dict[str, Any]:
+        """The totals of a user who is kept out of the ranking, and so has no place in it.
+
+        :raises NotFound: if there is no such board, or no hidden user of that id has a score on it.
+        :raises Invalid: if the board has no such window.
+        :raises Unavailable: if PostgreSQL does not answer.
+        """
+        found = await self._ledger.read_hidden(board, user_id, window, first_day)
+        if found is None:
+            raise _no_score(board, user_id)
+        total = found.total
+        return {
+            "userId": user_id,
+            "displayName": found.name,
+            "board": board,
+            **render_window(found.view.period),
+            "score": total.score,
+            "rank": None,
+            "total": found.view.total,
+            "percentile": None,
+            "submissions": total.submissions,
+            "firstAt": format_time(total.first_at),
+            "lastAt": format_time(total.last_at),
+            "seq": found.view.position.seq,
+            "hidden": True,
+        }
+
     async def read_group(
         self, board: str, group: str, key: Key, window: str = ALL, first_day: str | None = None
     ) -> Answer:

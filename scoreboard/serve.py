@@ -58,6 +58,13 @@ def signing_key(config: Config) -> str:
     return config.jwt_secret or config.jwt_public_key or read_or_create_secret(DataDir(config.data_dir).secret)
 
 
+def configured_digest_key(config: Config) -> str | None:
+    """The key of digests by the setting or the data directory; None where the database is to keep one."""
+    if config.digest_key is None and config.embedded:
+        return read_or_create_secret(DataDir(config.data_dir).digest_key)
+    return config.digest_key
+
+
 async def serve(config: Config, announce: Callable[[str], None]) -> None:
     """Serve until a signal comes, then drain. One that comes before all is up cancels this.
 
@@ -124,7 +131,21 @@ async def _prepare(config: Config, announce: Callable[[str], None], stack: Async
         await _add_demo(database_url, announce)
         if key not in (config.jwt_secret, config.jwt_public_key):
             announce(f"Tokens are signed with the secret kept in {data.secret}")
-    return Backing(database_url, redis_url, key)
+    digest_key, demo_key = await _share_keys(config, database_url)
+    return Backing(database_url, redis_url, key, digest_key, demo_key)
+
+
+async def _share_keys(config: Config, database_url: str) -> tuple[bytes, str | None]:
+    """The keys that all servers of a database share: of digests, and of the demo's tokens where there is a demo.
+
+    :raises StartupError: if other servers have another one.
+    """
+    ledger = await open_ledger(database_url)
+    try:
+        digest_key = await ledger.agree_on_digest_key(configured_digest_key(config))
+        return digest_key, await ledger.keep_demo_key() if config.has_demo else None
+    finally:
+        await ledger.close()
 
 
 async def _add_demo(database_url: str, announce: Callable[[str], None]) -> None:

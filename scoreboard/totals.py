@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from scoreboard.database import Database
+from scoreboard.digests import Digests
 from scoreboard.errors import Inapplicable, NotFound, Unavailable
 from scoreboard.model import (
     ALL,
@@ -68,6 +68,14 @@ class View(msgspec.Struct, frozen=True):
         return self.board, self.window, self.first_day
 
 
+class Hidden(msgspec.Struct, frozen=True):
+    """A user who is kept out of a window's ranking: what the user has there, beside what it shows."""
+
+    view: View
+    name: str | None
+    total: Total
+
+
 class Layout(msgspec.Struct, frozen=True):
     """What of a board is ranked and how, at one moment: its ties, and the current periods of its windows."""
 
@@ -76,7 +84,7 @@ class Layout(msgspec.Struct, frozen=True):
     periods: tuple[Period, ...]
 
 
-class Totals(Database):
+class Totals(Digests):
     """Reads the totals. Methods raise NotFound if there is no such board, and Invalid if it has no such window."""
 
     async def read_page(
@@ -147,6 +155,17 @@ class Totals(Database):
         if row is None:
             return None
         return Total(row["score"], row["submissions"], row["first_at"], row["last_at"])
+
+    async def read_hidden(
+        self, board: str, user_id: str, window: str = ALL, first_day: str | None = None
+    ) -> Hidden | None:
+        """What a hidden user has, or None when no hidden user of that id has a score."""
+        async with self._snapshot() as connection:
+            view = await self._view(connection, board, window, first_day)
+            row = await self._one(connection, "read_hidden", *view.key, user_id)
+        if row is None:
+            return None
+        return Hidden(view, row["name"], Total(row["score"], row["submissions"], row["first_at"], row["last_at"]))
 
     async def _view(self, connection: Any, board: str, window: str, first_day: str | None) -> View:
         row = await self._one(connection, "read_view", board, window, first_day)

@@ -25,6 +25,7 @@ from scoreboard.model import (
     ALL,
     COOLDOWN_MAX_S,
     DAILY_CAP_MAX,
+    ID_CHARS_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
     NAME_CHARS_MAX,
     SCORE_MAX,
@@ -34,12 +35,13 @@ from scoreboard.model import (
     Operator,
     Points,
     Ties,
+    validate_display_name,
     validate_key,
     validate_name,
-    validate_text,
     validate_title,
     validate_user_id,
 )
+from scoreboard.names import nfc
 
 FORMAT = 1
 END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
@@ -86,11 +88,12 @@ class ActionLine(_Line, frozen=True, tag="action"):
 
 
 class UserLine(_Line, frozen=True, tag="user"):
-    """What is known, beyond scores, of a user who has a score on the board."""
+    """What is known, beyond scores, of a user who has a score on the board. ``hiddenHere``: on this board alone."""
 
     user_id: str
-    name: Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)] | None = None
+    name: str | None = None
     hidden: bool = False
+    hidden_here: bool = False
 
 
 class EventLine(_Line, frozen=True, tag="event"):
@@ -151,7 +154,7 @@ LEDGER_COLUMNS = (
     "hidden",
     "detail",
 )
-USER_COLUMNS = ("board_id", "user_id", "display_name", "hidden")
+USER_COLUMNS = ("board_id", "user_id", "display_name", "hidden", "hidden_here")
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(AnyLine)
@@ -345,7 +348,7 @@ class BoardFile:
                 f"{self.lines.name} is cut off after line {self.lines.taken}: it has {self.events} of "
                 f"{self.board.events} events and no end"
             )
-        line = self._parse(raw)
+        line = _in_one_spelling(self._parse(raw))
         stage = ORDER.index(type(line))
         if isinstance(line, BoardLine) or stage < self._stage:
             raise self.lines.refuse(f"comes after {ORDER[self._stage].__struct_config__.tag!r} lines", text=raw)
@@ -421,9 +424,20 @@ def _wrong_in_board(line: BoardLine) -> str | None:
     return None
 
 
+def _in_one_spelling(line: AnyLine) -> AnyLine:
+    """A line with its user id and its name in NFC."""
+    if isinstance(line, EventLine) and line.user_id is not None and not line.user_id.isascii():
+        return msgspec.structs.replace(line, user_id=nfc(line.user_id, ID_CHARS_MAX))
+    if isinstance(line, UserLine):
+        name = nfc(line.name, NAME_CHARS_MAX) if line.name is not None else None
+        return msgspec.structs.replace(line, user_id=nfc(line.user_id, ID_CHARS_MAX), name=name)
+    return line
+
+
 def _wrong_in_other(line: ActionLine | UserLine) -> str | None:
     if isinstance(line, UserLine):
-        wrong_id, wrong_name = validate_user_id(line.user_id), line.name and validate_text(line.name, NAME_CHARS_MAX)
+        wrong_id = validate_user_id(line.user_id)
+        wrong_name = validate_display_name(line.name) if line.name is not None else None
         return f"userId {wrong_id}" if wrong_id else f"name {wrong_name}" if wrong_name else None
     wrong = validate_name(line.action_id)
     if wrong:

@@ -23,7 +23,7 @@ from scoreboard.openings import import_openings
 from scoreboard.progress import progress_bar
 from scoreboard.ranks import Ranks
 from scoreboard.repair import Repair
-from scoreboard.serve import open_stores
+from scoreboard.serve import configured_digest_key, open_stores
 from scoreboard.transfer import BoardFile, Lines, check_end
 
 STATEMENT_TIMEOUT_S = 3_600.0
@@ -180,6 +180,7 @@ async def _rooms(config: Config) -> AsyncIterator[tuple[Imports, Repair]]:
         ledger = await Imports.open(database_url, statement_timeout_s=STATEMENT_TIMEOUT_S)
         ranks = Ranks.open(redis_url)
         try:
+            await ledger.agree_on_digest_key(configured_digest_key(config))
             yield ledger, Repair(ledger, ranks, Metrics(), on_healed=lambda board: None)
         finally:
             await ranks.close()

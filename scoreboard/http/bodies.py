@@ -20,6 +20,7 @@ from scoreboard.model import (
     Points,
     Ties,
 )
+from scoreboard.names import nfc
 
 Schema = dict[str, Any]
 
@@ -32,14 +33,15 @@ _USER_ID: Schema = {"minLength": 1, "maxLength": ID_CHARS_MAX}
 _KEY: Schema = {"minLength": 1, "maxLength": IDEMPOTENCY_KEY_CHARS_MAX, "pattern": "^[ -~]+$"}
 _WINDOWS: Schema = {"uniqueItems": True, "contains": {"const": "all"}}
 _POINTS: Schema = {"minimum": -SCORE_MAX, "maximum": SCORE_MAX}
-# How long a title is, is counted once it is in normal form.
+# How long a text may be counts after it was brought to NFC, so handlers look at that.
 Title = Annotated[str, Meta(extra_json_schema={"maxLength": TITLE_CHARS_MAX})]
 BoardWindows = Annotated[
     tuple[Literal["all", "day", "week", "month"], ...],
     Meta(min_length=1, max_length=len(WINDOWS), extra_json_schema=_WINDOWS),
 ]
 Timezone = Annotated[str, Meta(min_length=1, max_length=64)]
-UserId = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
+UserId = Annotated[str, Meta(extra_json_schema=_USER_ID)]
+_DISPLAY_NAME: Schema = {"minLength": 1, "maxLength": NAME_CHARS_MAX}
 
 
 class SubmissionBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
@@ -80,6 +82,9 @@ class BoardBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     timezone: Timezone = "UTC"
     operator: Operator = "sum"
     floor: Points | None = None
+
+    def __post_init__(self) -> None:
+        self.title = nfc(self.title, TITLE_CHARS_MAX)
 
 
 class BoardPatch(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
@@ -123,13 +128,16 @@ class ActionBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 class UserBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """What a user is called where people look; null takes the name away."""
 
-    display_name: Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)] | None
+    display_name: Annotated[str, Meta(extra_json_schema=_DISPLAY_NAME)] | None
 
 
 class RevokeBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """Why an event is made undone."""
 
     reason: Annotated[str, Meta(min_length=1, max_length=REASON_CHARS_MAX)]
+
+    def __post_init__(self) -> None:
+        self.reason = nfc(self.reason, REASON_CHARS_MAX)
 
 
 class GroupBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):

@@ -12,6 +12,7 @@ from scoreboard.http.parse import (
     check_user_id,
     decode_body,
     decode_name,
+    find_caller,
 )
 from scoreboard.http.protocol import read_body
 from scoreboard.http.query import parse_after, parse_integer, parse_query
@@ -45,20 +46,26 @@ async def list_groups(services: Services, request: Request, board: str) -> HTTPR
 
 
 async def read_group(services: Services, request: Request, board: str, group: str) -> HTTPResponse:
-    """A group's members in the order of their ids; ``next`` is the ``cursor=`` of the next page."""
+    """A group's members in the order of their ids; ``next`` is the ``cursor=`` of the next page.
+
+    Whom the board hides is listed and counted for administrators only.
+    """
     check_may_read(services, request)
     query = parse_query(request, "limit", "cursor", "after")
     board_id, group_id = decode_name("board", board), decode_name("group", group)
     limit = parse_integer(query, "limit", 100, low=1, high=MEMBERS_LISTED_MAX)
     after = parse_after(query, check_user_id)
-    found, members = await services.ledger.list_members(board_id, group_id, after=after, limit=limit + 1)
+    caller = find_caller(services, request)
+    total, members = await services.ledger.list_members(
+        board_id, group_id, after=after, limit=limit + 1, with_hidden=caller is not None and caller.is_admin
+    )
     page = members[:limit]
     return json_response(
         {
             "board": board_id,
             "group": group_id,
             "members": page,
-            "total": found.members,
+            "total": total,
             "next": page[-1] if len(members) > limit else None,
         }
     )
@@ -85,11 +92,14 @@ async def delete_group(services: Services, request: Request, board: str, group: 
 
 
 def _check_members(members: list[str]) -> list[str]:
-    """:raises Invalid: if one can't be a user's id, or is there twice."""
+    """User ids in their one spelling.
+
+    :raises Invalid: if one can't be a user's id, or is there twice.
+    """
     places: dict[str, int] = {}
-    for place, member in enumerate(members):
-        check_user_id(f"members[{place}]", member)
+    for place, each in enumerate(members):
+        member = check_user_id(f"members[{place}]", each)
         first = places.setdefault(member, place)
         if first != place:
             raise Invalid(f"members[{place}]", f"{show(member)} is members[{first}] already; name each user once")
-    return members
+    return list(places)

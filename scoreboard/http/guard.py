@@ -18,8 +18,7 @@ from scoreboard.errors import (
 )
 from scoreboard.http.addresses import Address
 from scoreboard.http.admission import FAILURES_WINDOW_S
-from scoreboard.http.parse import DEFAULT_BOARD
-from scoreboard.http.query import parse_leniently
+from scoreboard.http.parse import DEFAULT_BOARD, parse_leniently
 from scoreboard.http.services import Services
 from scoreboard.model import ALL
 

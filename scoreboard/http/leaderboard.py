@@ -7,8 +7,8 @@ from sanic.request import Request
 from sanic.response import HTTPResponse
 
 from scoreboard.cursors import decode_cursor
-from scoreboard.errors import Invalid
-from scoreboard.http.parse import DEFAULT_BOARD, check_may_read, check_name, decode_user_id
+from scoreboard.errors import Invalid, NotFound
+from scoreboard.http.parse import DEFAULT_BOARD, check_may_read, check_name, decode_user_id, find_caller
 from scoreboard.http.query import (
     Query,
     parse_as_of,
@@ -96,12 +96,23 @@ async def read_users(services: Services, request: Request) -> HTTPResponse:
 
 
 async def read_stats(services: Services, request: Request, user_id: str) -> HTTPResponse:
-    """A user's place on a board."""
+    """A user's place on a board.
+
+    Of a hidden user it is told only to that user and to those who may see more. Everybody else gets the answer for a
+    user without a score, to the letter, whatever token was sent: nothing tells that somebody is hidden.
+    """
     check_may_read(services, request)
     query = parse_query(request, *VIEW)
     user = decode_user_id(user_id)
     board, window, first_day = parse_view(query)
-    return json_response(await services.pages.read_stats(board, user, window, first_day))
+    try:
+        return json_response(await services.pages.read_stats(board, user, window, first_day))
+    except NotFound:
+        caller = find_caller(services, request)
+        if caller is None or not caller.sees_hidden(user):
+            raise
+        caller.may_use_board(board)
+        return json_response(await services.pages.read_hidden_stats(board, user, window, first_day))
 
 
 async def read_history(services: Services, request: Request, user_id: str) -> HTTPResponse:

@@ -1,18 +1,17 @@
 """Health, metrics, documents, the live page and the demo behind its buttons."""
 
 import asyncio
-import re
 import secrets
 import time
 
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
+from scoreboard.auth import DEMO_BOARD, DEMO_TOKEN_TTL_S, DEMO_USER
 from scoreboard.errors import Invalid, NotFound, RanksUnavailable, Unavailable
 from scoreboard.http import openapi
-from scoreboard.http.parse import DEFAULT_BOARD
+from scoreboard.http.parse import parse_leniently
 from scoreboard.http.protocol import came_directly
-from scoreboard.http.query import parse_leniently
 from scoreboard.http.render import JSON, Answer, json_response
 from scoreboard.http.services import Services
 from scoreboard.http.web import HTML, SECURITY_HEADERS, read_web_file, render_live_page
@@ -21,8 +20,6 @@ from scoreboard.model import ACTIONS_PER_BOARD_MAX
 from scoreboard.shown import show
 
 READY_TIMEOUT_S = 1.0
-DEMO_TOKEN_TTL_S = 86_400
-DEMO_USER = re.compile(r"demo-[a-z0-9-]{1,32}")
 
 
 async def check_health(services: Services, request: Request) -> HTTPResponse:
@@ -78,19 +75,22 @@ async def show_live_page(services: Services, request: Request) -> HTTPResponse:
 
 
 async def sign_in_demo(services: Services, request: Request) -> HTTPResponse:
-    """A token for a demo user and the actions to try; only where the stores are the embedded ones."""
+    """A token for a demo user and the actions to try, where there is a demo."""
     if services.sign_demo is None:
         raise NotFound("there is no demo on this server")
     user_id = parse_leniently(request, "user") or f"demo-{secrets.token_hex(2)}"
     if not DEMO_USER.fullmatch(user_id):
-        raise Invalid("user", f"{show(user_id)} is not like demo-anna: 'demo-' and 1 to 32 of a-z 0-9 -")
-    actions = await services.ledger.list_actions(DEFAULT_BOARD, limit=ACTIONS_PER_BOARD_MAX)
+        raise Invalid(
+            "user",
+            f"{show(user_id)} is not the id of a demo user, such as demo-anna: demo-, then 1 to 32 of a-z 0-9 -",
+        )
+    actions = await services.ledger.list_actions(DEMO_BOARD, limit=ACTIONS_PER_BOARD_MAX)
     return json_response(
         {
             "userId": user_id,
             "token": services.sign_demo(user_id),
             "expiresAt": int(time.time()) + DEMO_TOKEN_TTL_S,
-            "board": DEFAULT_BOARD,
+            "board": DEMO_BOARD,
             "actions": [{"actionId": a.action_id, "points": a.points} for a in actions if a.enabled],
         }
     )

@@ -20,7 +20,8 @@ from scoreboard.errors import Invalid, MalformedJson, Unauthenticated, Unsupport
 from scoreboard.http.bodies import ActionBody, BatchBody, BatchedSubmission, Bounds
 from scoreboard.http.body_errors import explain
 from scoreboard.http.services import Services
-from scoreboard.model import IDEMPOTENCY_KEY_CHARS_MAX, validate_key, validate_name, validate_user_id
+from scoreboard.model import ID_CHARS_MAX, IDEMPOTENCY_KEY_CHARS_MAX, validate_key, validate_name, validate_user_id
+from scoreboard.names import nfc
 from scoreboard.shown import SHOWN_CHARS_MAX, show
 from scoreboard.trace import note_board
 
@@ -127,10 +128,11 @@ def check_name(field: str, value: str) -> str:
 
 
 def check_user_id(field: str, value: str) -> str:
-    """A user id.
+    """A user id in its one spelling, NFC.
 
     :raises Invalid: if it can't be one.
     """
+    value = nfc(value, ID_CHARS_MAX)
     wrong = validate_user_id(value)
     if wrong:
         raise Invalid(field, wrong)
@@ -206,6 +208,15 @@ def parse_idempotency_key(request: Request) -> str | None:
     return check_key("Idempotency-Key", key)
 
 
+def parse_leniently(request: Request, name: str) -> str | None:
+    """One parameter of a page, which ignores all others; None where it is not there or can't be read."""
+    for part in request.query_string.split("&"):
+        raw_name, _, raw_value = part.partition("=")
+        if raw_name == name and raw_value:
+            return unquote_to_bytes(raw_value.replace("+", " ")).decode("utf-8", "replace")
+    return None
+
+
 # -- who asks
 
 
@@ -219,26 +230,33 @@ def check_may_read(services: Services, request: Request) -> Caller | None:
 
     :return: who reads, where that is asked.
     :raises Unauthenticated: if it is missing or not accepted.
+    :raises Forbidden: if it is the demo's, and the board is not.
     """
-    return None if services.public_reads else identify_reader(services, request)
+    if services.public_reads:
+        return None
+    caller = find_caller(services, request)
+    if caller is None:
+        raise Unauthenticated(
+            f"a token is needed, in the header Authorization or in the cookie {COOKIE}", token_was_sent=False
+        )
+    if caller.is_demo:
+        named = request.match_info.get("board") or parse_leniently(request, "board") or DEFAULT_BOARD
+        caller.may_use_board(decode_name("board", named))
+    return caller
 
 
-def identify_reader(services: Services, request: Request) -> Caller:
-    """Who reads: by the token in the header, or else in the cookie, which is all that an EventSource can send.
+def find_caller(services: Services, request: Request) -> Caller | None:
+    """Who is asking by the header, or else by the cookie, which is all that an EventSource can send; None: nobody says.
 
     Only what reads takes the cookie: a page of another origin could make a browser send it with anything.
 
-    :raises Unauthenticated: if there is no token, or it is not accepted.
+    :raises Unauthenticated: if the token is not accepted.
     """
     authorization = request.headers.get("authorization")
     if authorization is not None:
         return services.authenticator.verify(authorization)
     token = read_cookie(request.headers.getall("cookie", []))
-    if token is None:
-        raise Unauthenticated(
-            f"a token is needed, in the header Authorization or in the cookie {COOKIE}", token_was_sent=False
-        )
-    return services.authenticator.verify_token(token)
+    return services.authenticator.verify_token(token) if token is not None else None
 
 
 def read_cookie(headers: list[str]) -> str | None:

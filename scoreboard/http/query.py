@@ -9,7 +9,6 @@ with it is neither strict nor always linear.
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from urllib.parse import unquote_to_bytes
 
 from sanic.request import Request
 
@@ -84,15 +83,6 @@ def _not_taken(taken: tuple[str, ...]) -> str:
     if not taken:
         return "is not a parameter here: this route takes none"
     return f"is not a parameter of this route; it takes {', '.join(taken)}"
-
-
-def parse_leniently(request: Request, name: str) -> str | None:
-    """One parameter of a page, which ignores all others; None where it is not there or can't be read."""
-    for part in request.query_string.split("&"):
-        raw_name, _, raw_value = part.partition("=")
-        if raw_name == name and raw_value:
-            return unquote_to_bytes(raw_value.replace("+", " ")).decode("utf-8", "replace")
-    return None
 
 
 # -- parameters

@@ -53,6 +53,8 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/api/boards/<board>/actions", boards.list_actions),
     ("PUT", "/api/boards/<board>/actions/<action>", boards.put_action),
     ("DELETE", "/api/boards/<board>/actions/<action>", boards.disable_action),
+    ("POST", "/api/boards/<board>/users/<user_id>/hide", users.hide_on_board),
+    ("POST", "/api/boards/<board>/users/<user_id>/unhide", users.unhide_on_board),
     ("GET", "/api/boards/<board>/groups", groups.list_groups),
     ("GET", GROUP_ROUTE, groups.read_group),
     ("PUT", GROUP_ROUTE, groups.put_group),

@@ -36,6 +36,7 @@ async def submit_score(services: Services, request: Request) -> HTTPResponse:
             f"the action {action_id!r} is worth what its board says",
         )
     caller.may_submit_for(user_id)
+    caller.may_use_board(board)
     try:
         headers = await services.limiter.admit(user_id)
     except errors.RateLimited:

@@ -29,7 +29,7 @@ LAST_ID_CHARS_MAX = 64
 async def stream_leaderboard(services: Services, request: Request) -> HTTPResponse | None:
     """Stream a board until the client leaves, its token expires, the server ends, or the reader is too slow."""
     caller = check_may_read(services, request)
-    ends_at = services.authenticator.ends_at(caller) if caller is not None else math.inf
+    ends_at = caller.expires_at if caller is not None else math.inf
     query = parse_query(request, "board", "window", "events", "lastEventId")
     board = parse_board(query)
     window = parse_window(query)

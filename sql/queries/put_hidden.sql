@@ -1,8 +1,5 @@
--- Hides a user or shows one again; boards are yet to be told, unless it was so already.
--- Params: $1 user text, $2 hidden bool
--- Returns: one (user_id text, name text, hidden bool, revision int8, is_told bool)
-INSERT INTO users AS u (user_id, hidden, revision)
-VALUES ($1, $2, 1)
-ON CONFLICT (user_id) DO UPDATE
-SET hidden = excluded.hidden, revision = u.revision + CASE WHEN u.hidden <> excluded.hidden THEN 1 ELSE 0 END
-RETURNING user_id, display_name AS name, hidden, revision, revision = told_revision AS is_told
+-- Hides a user everywhere or shows one again; see the function's own header.
+-- Params: $1 user text, $2 hidden bool, $3 digest bytea
+-- Returns: maybe (user_id text, name text, hidden bool, revision int8, is_told bool)
+SELECT user_id, display_name AS name, hidden, revision, revision = told_revision AS is_told
+FROM put_hidden($1, $2, $3)

@@ -1,13 +1,14 @@
 """Users beyond their scores: names seen everywhere, hiding and coming back, erasure; and events made undone."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
-from tests.e2e.answers import check_problem
+from tests.e2e.answers import check_problem, parse_answers
 from tests.e2e.boards import TestBoard, admin_client, open_board
-from tests.harness import Server, Stores, Stream
+from tests.harness import Server, Stores, Stream, make_token
 
 WINDOWS = ("all", "day")
 
@@ -86,7 +87,8 @@ def test_who_is_hidden_is_gone_at_once_and_comes_back_with_the_right_total(
             assert board.page(window=window)["total"] == 2
         told = board.score(user, 100)
         assert (told["newScore"], told["rank"], told["previousRank"]) == (107, None, None)
-        check_problem(client.get(f"/api/users/{user}/stats", params={"board": board.name}), 404, "not_found")
+        with shared.client() as anyone:
+            check_problem(anyone.get(f"/api/users/{user}/stats", params={"board": board.name}), 404, "not_found")
         check_problem(client.get(f"/api/leaderboard/around/{user}", params={"board": board.name}), 404, "not_found")
         history = client.get(f"/api/users/{user}/history", params={"board": board.name}).json()
         assert [event["points"] for event in history["events"]] == [100, 7]
@@ -101,12 +103,293 @@ def test_who_is_hidden_is_gone_at_once_and_comes_back_with_the_right_total(
         assert not [frame for frame in stream.of("score-updated") if frame.data["userId"] == user]
 
 
-def test_who_is_hidden_before_a_first_score_is_never_shown(client: httpx.Client, board: TestBoard) -> None:
-    user = f"early-{board.name}"
-    assert client.put(f"/api/users/{user}", json={"displayName": "Rude"}).status_code == 200
-    assert client.post(f"/api/users/{user}/hide").status_code == 200
+@pytest.mark.parametrize("where", ["everywhere", "here"])
+def test_who_is_hidden_before_a_first_score_is_never_shown(
+    shared: Server, client: httpx.Client, board: TestBoard, where: str
+) -> None:
+    user, other = f"early-{board.name}", open_board(shared, client)
+    path = f"/api/users/{user}" if where == "everywhere" else f"/api/boards/{board.name}/users/{user}"
+    told = client.post(f"{path}/hide")
+    assert (told.status_code, told.json()["userId"], told.json()["hidden"]) == (200, user, True)
     assert board.score(user, 5)["rank"] is None
-    assert board.ranks() == []
+    assert other.score(user, 5)["rank"] == (None if where == "everywhere" else 1)
+    assert board.ranks() == board.ranks(window="day") == board.ranks(asOf=1) == []
+    assert client.post(f"{path}/unhide").json()["hidden"] is False
+    assert board.ranks() == board.ranks(window="day") == other.ranks() == [(1, user, 5)]
+
+
+def test_who_is_hidden_in_two_ways_is_shown_when_both_have_ended(client: httpx.Client, board: TestBoard) -> None:
+    user = f"u-{board.name}"
+    board.score(user, 5)
+    here, everywhere = f"/api/boards/{board.name}/users/{user}", f"/api/users/{user}"
+    for path in (here, everywhere):
+        assert client.post(f"{path}/hide").json()["hidden"] is True
+    for first, second in ((here, everywhere), (everywhere, here)):
+        assert client.post(f"{first}/unhide").status_code == 200
+        assert board.ranks() == []
+        assert client.post(f"{second}/unhide").json()["hidden"] is False
+        assert board.ranks() == [(1, user, 5)]
+        for path in (here, everywhere):
+            client.post(f"{path}/hide")
+    answer = client.post(f"{here}/unhide").json()
+    assert answer == {"board": board.name, "userId": user, "displayName": None, "hidden": True}
+
+
+def test_hiding_on_a_board_that_is_not_there_is_not_found(client: httpx.Client) -> None:
+    for what in ("hide", "unhide"):
+        check_problem(client.post(f"/api/boards/none/users/u/{what}"), 404, "not_found", "none")
+
+
+@pytest.mark.parametrize("where", ["everywhere", "here"])
+def test_who_is_hidden_stays_so_through_erasure(
+    shared: Server, client: httpx.Client, board: TestBoard, module_stores: Stores, where: str
+) -> None:
+    user, other = f"cheat-{where}-{board.name}", open_board(shared, client, windows=["all", "month"])
+    board.score("honest", 1)
+    board.score(user, 100)
+    path = f"/api/users/{user}" if where == "everywhere" else f"/api/boards/{board.name}/users/{user}"
+    assert client.post(f"{path}/hide").status_code == 200
+    group = f"/api/boards/{board.name}/groups/all"
+    with Stream(shared.stream_url(board.name)) as stream, shared.client(user) as own:
+        stream.wait_for(lambda s: s.of("leaderboard"))
+        assert own.delete(f"/api/users/{user}").status_code == 204
+        for table in ("ledger", "totals", "users", "hidden_on_boards", "hidden_digests", "self_erasures"):
+            assert not module_stores.query(f"SELECT 1 FROM {table} t WHERE t::text LIKE '%{user}%'"), table
+        body = {"actionId": "free", "userId": user, "points": 50, "board": board.name}
+        assert client.put(group, json={"members": ["honest", user]}).status_code in (200, 201)
+        for _ in range(2):
+            answer = client.post("/api/scores", json=body).json()
+            assert (answer["rank"], answer["previousRank"]) == (None, None)
+        seq = int(str(board.score("honest", 1)["seq"]))
+        stream.wait_for_seq(seq)
+        assert not [frame for frame in stream.frames if user in str(frame.data)]
+    elsewhere = client.post("/api/scores", json={**body, "board": other.name}).json()
+    assert elsewhere["rank"] == (None if where == "everywhere" else 1)
+    today = board.page(window="day")["period"]
+    assert shared.run("rebuild", "--board", board.name).returncode == 0
+    for query in ({}, {"window": "day"}, {"window": "day", "period": today}, {"group": "all"}, {"asOf": seq}):
+        assert board.ranks(**query) == [(1, "honest", 2)], query
+        assert board.page(**query)["total"] == 1, query
+    with shared.client() as anyone:
+        assert anyone.get(group).json()["members"] == ["honest"]
+        check_problem(anyone.get(f"/api/users/{user}/stats", params={"board": board.name}), 404, "not_found")
+    with Stream(shared.stream_url(board.name), last_event_id=f"{board.page()['epoch']}-0") as late:
+        late.wait_for_seq(seq)
+        assert not [frame for frame in late.frames if user in str(frame.data)]
+    assert client.post(f"{path}/unhide").json()["hidden"] is False
+    assert board.ranks() == [(1, user, 100), (2, "honest", 2)]
+
+
+def test_showing_again_who_was_erased_while_hidden_lifts_it(client: httpx.Client, board: TestBoard) -> None:
+    user = f"u-{board.name}"
+    board.score(user, 5)
+    client.post(f"/api/users/{user}/hide")
+    assert client.delete(f"/api/users/{user}").status_code == 204
+    assert client.post(f"/api/users/{user}/unhide").json() == {"userId": user, "displayName": None, "hidden": False}
+    assert board.score(user, 3)["rank"] == 1
+
+
+def test_an_erasure_and_submissions_at_once_never_show_who_is_hidden(
+    shared: Server, client: httpx.Client, module_stores: Stores
+) -> None:
+    """Wherever a first score falls between the steps of an erasure."""
+    user, boards = "racing", [open_board(shared, client) for _ in range(4)]
+    boards[0].score(user, 1)
+    client.post(f"/api/users/{user}/hide")
+    erasures = set()
+    for _ in range(12):
+        with ThreadPoolExecutor(len(boards) + 1) as pool, shared.client("root", "admin") as admin:
+            erased = pool.submit(admin.delete, f"/api/users/{user}")
+            ranks = list(pool.map(lambda board: board.score(user, 1)["rank"], boards))
+            erasures.add(erased.result().status_code)  # 404 where all was erased already
+        assert ranks == [None] * len(boards)
+        assert [board.ranks() for board in boards] == [[]] * len(boards)
+    assert 204 in erasures
+    assert erasures <= {204, 404}
+    shown = "SELECT count(*) FROM totals WHERE board_id = ANY ($1) AND NOT hidden"
+    assert module_stores.query(shown, [board.name for board in boards])[0][0] == 0
+
+
+def test_a_user_may_erase_itself_once_a_day(
+    shared: Server, client: httpx.Client, board: TestBoard, module_stores: Stores
+) -> None:
+    user = f"u-{board.name}"
+    with shared.client(user) as own:
+        check_problem(own.delete(f"/api/users/{user}"), 404, "not_found", user)  # which is not counted
+        board.score(user, 5)
+        assert own.delete(f"/api/users/{user}").status_code == 204
+        for _ in range(2):
+            board.score(user, 5)
+            refused = own.delete(f"/api/users/{user}")
+            check_problem(refused, 429, "rate_limited", user)
+            assert 86_000 < int(refused.headers["retry-after"]) <= 86_400
+            assert refused.headers["ratelimit-policy"] == '"erase";q=1;w=86400'
+        assert client.delete(f"/api/users/{user}").status_code == 204  # an administrator's
+        module_stores.query("UPDATE self_erasures SET at = at - interval '1 day'")
+        board.score(user, 5)
+        assert own.delete(f"/api/users/{user}").status_code == 204
+    assert len(module_stores.query("SELECT 1 FROM self_erasures")) == 1
+
+
+# -- what is told of somebody who is hidden
+
+
+def test_of_a_hidden_user_only_those_are_told_who_may_know(
+    shared: Server, client: httpx.Client, board: TestBoard
+) -> None:
+    user = f"u-{board.name}"
+    for each, points in (("a", 10), (user, 7), ("z", 5)):
+        board.score(each, points)
+    client.put(f"/api/users/{user}", json={"displayName": "Known"})
+    client.post(f"/api/users/{user}/hide")
+    params = {"board": board.name}
+    allowed = [shared.client(user), shared.client("judge", "boards:read"), shared.client("root", "admin")]
+    for each in allowed:
+        with each:
+            for window in WINDOWS:
+                stats = each.get(f"/api/users/{user}/stats", params={**params, "window": window}).json()
+                assert (stats["hidden"], stats["score"], stats["rank"], stats["percentile"]) == (True, 7, None, None)
+                assert (stats["total"], stats["submissions"], stats["displayName"]) == (2, 1, "Known")
+                assert stats["window"] == window
+    with shared.client() as anyone, shared.client("somebody", "scores:any") as other:
+        for each in (anyone, other):
+            hidden = each.get(f"/api/users/{user}/stats", params=params)
+            unknown = each.get("/api/users/nobody-at-all/stats", params=params)
+            check_problem(hidden, 404, "not_found")
+            assert hidden.text.replace(user, "nobody-at-all") == unknown.text
+            check_problem(each.get(f"/api/leaderboard/around/{user}", params=params), 404, "not_found")
+            places = each.get("/api/leaderboard/users", params={**params, "ids": user}).json()
+            assert places["leaderboard"] == [{"rank": None, "userId": user, "displayName": None, "score": None}]
+        wrong = {"Authorization": "Bearer nonsense"}
+        for each in (user, "nobody-at-all"):
+            check_problem(anyone.get(f"/api/users/{each}/stats", params=params, headers=wrong), 401, "unauthenticated")
+        shown = anyone.get("/api/users/a/stats", params=params, headers=wrong)
+        assert (shown.status_code, "hidden" in shown.json()) == (200, False)  # the token decides nothing here
+        own = make_token(user)
+        told = anyone.get(f"/api/users/{user}/stats", params=params, headers={"Cookie": f"scoreboard_token={own}"})
+        assert told.json()["score"] == 7
+    with shared.client(f"new-{user}") as own:
+        check_problem(own.get(f"/api/users/new-{user}/stats", params=params), 404, "not_found")
+        check_problem(own.get(f"/api/users/new-{user}/stats", params={"board": "none"}), 404, "not_found", "none")
+
+
+@pytest.mark.parametrize("where", ["everywhere", "here"])
+def test_a_group_lists_hidden_members_to_administrators_only(
+    shared: Server, client: httpx.Client, board: TestBoard, where: str
+) -> None:
+    user = f"u-{board.name}"
+    group = f"/api/boards/{board.name}/groups/g"
+    members = ["a", "b", user, "z"]
+    assert client.put(group, json={"members": members}).status_code == 201
+    path = f"/api/users/{user}" if where == "everywhere" else f"/api/boards/{board.name}/users/{user}"
+    assert client.post(f"{path}/hide").status_code == 200  # also without a score
+    with shared.client() as anyone, shared.client(user) as own, shared.client("s", "scores:any boards:read") as server:
+        for each in (anyone, own, server):
+            told = each.get(group).json()
+            assert (told["members"], told["total"], told["next"]) == (["a", "b", "z"], 3, None)
+            assert each.get(group, params={"limit": 2}).json()["next"] == "b"
+    told = client.get(group).json()
+    assert (told["members"], told["total"]) == (members, 4)
+
+
+# -- names
+
+
+@pytest.mark.parametrize("scope", ["", "scores:any"])
+def test_an_id_in_another_spelling_is_the_same_user(
+    shared: Server, client: httpx.Client, board: TestBoard, scope: str
+) -> None:
+    composed, apart = f"zo\xeb-{scope[:1]}{board.name}", f"zoe\u0308-{scope[:1]}{board.name}"
+    client.put(f"/api/boards/{board.name}/actions/win", json={"points": 10})
+    body = {"actionId": "win", "board": board.name} | ({"userId": apart} if scope else {})
+    with shared.client(apart if not scope else "game", scope) as each:
+        first = each.post("/api/scores", json=body, headers={"Idempotency-Key": "k"}).json()
+        assert first["userId"] == composed
+        again = each.post(
+            "/api/scores",
+            json=body | ({"userId": composed} if scope else {}),
+            headers={"Idempotency-Key": "k"},
+        ).json()
+        assert (again["seq"], again["replayed"]) == (first["seq"], True)
+    query = {"board": board.name}
+    for spelling in (composed, apart):
+        assert board.stats(spelling)["userId"] == composed
+        for path in (f"around/{spelling}", "users"):
+            params = query | ({"ids": spelling} if path == "users" else {})
+            told = client.get(f"/api/leaderboard/{path}", params=params).json()["leaderboard"]
+            assert [(e["userId"], e["score"]) for e in told] == [(composed, 10)]
+        assert len(client.get(f"/api/users/{spelling}/history", params=query).json()["events"]) == 1
+    answer = client.put(f"/api/users/{apart}", json={"displayName": "Zoe\u0308"}).json()
+    assert (answer["userId"], answer["displayName"]) == (composed, "Zo\xeb")
+    group = f"/api/boards/{board.name}/groups/g"
+    check_problem(client.put(group, json={"members": [composed, apart]}), 422, "invalid", "members[0]")
+    assert client.put(group, json={"members": [apart]}).status_code == 201
+    assert client.get(group).json()["members"] == [composed]
+
+
+def test_lengths_count_in_the_one_spelling(client: httpx.Client, board: TestBoard) -> None:
+    long = "e\u0301" * 64
+    assert board.score(long, 1)["userId"] == "é" * 64
+    check_problem(client.put("/api/users/u", json={"displayName": "é" * 101}), 422, "invalid", "101")
+    assert client.put("/api/users/u", json={"displayName": "e\u0301" * 100}).status_code == 200
+    check_problem(client.put("/api/users/u", json={"displayName": "e\u0301" * 101}), 422, "invalid", "101")
+    check_problem(client.put("/api/users/u", json={"displayName": "a" + "\u0301" * 5_000}), 422, "invalid", "5001")
+
+
+ODD = ["a\u200bb", "\u202eabc", "\u2800", "\u0301", "a\u2028", "1\u200d2", "a\u200d", "a\u00ad", ".", ".."]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_id_that_nobody_can_read_is_refused_wherever_it_comes_in(
+    shared: Server, client: httpx.Client, board: TestBoard, odd: str
+) -> None:
+    encoded = "".join(f"%{byte:02X}" for byte in odd.encode())
+    body = {"actionId": "free", "board": board.name, "points": 1, "userId": odd}
+    check_problem(client.post("/api/scores", json=body), 422, "invalid", "userId")
+    batch = {"board": board.name, "submissions": [{"actionId": "free", "points": 1, "userId": odd}]}
+    (result,) = client.post("/api/scores/batch", json=batch).json()["results"]
+    assert (result["status"], result["code"]) == ("rejected", "invalid")
+    ids = client.get("/api/leaderboard/users", params={"board": board.name, "ids": odd})
+    assert check_problem(ids, 422, "invalid")["errors"][0]["field"] == "ids"  # type: ignore[index]
+    group = f"/api/boards/{board.name}/groups/g"
+    check_problem(client.put(group, json={"members": [odd]}), 422, "invalid", "members[0]")
+    request = f"GET /api/users/{encoded}/stats HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode()
+    (answer,) = parse_answers(shared.raw(request))
+    assert answer.status_code == 422, answer
+    with shared.client(odd) as own:
+        check_problem(own.post("/api/scores", json={"actionId": "free", "board": board.name}), 401, "unauthenticated")
+    name = client.put("/api/users/u", json={"displayName": odd})
+    if odd in (".", ".."):
+        assert name.status_code == 200  # a name is in no path
+    else:
+        assert check_problem(name, 422, "invalid")["errors"][0]["field"] == "displayName"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("dots", [".", ".."])
+def test_no_board_action_or_group_is_a_step_in_a_path(shared: Server, board: TestBoard, dots: str) -> None:
+    encoded = dots.replace(".", "%2E")
+    token = make_token("root", "admin")
+    for path in (
+        f"boards/{encoded}",
+        f"boards/{board.name}/actions/{encoded}",
+        f"boards/{board.name}/groups/{encoded}",
+    ):
+        body = b'{"points": 1}' if "actions" in path else b'{"members": []}' if "groups" in path else b"{}"
+        head = (
+            f"PUT /api/{path} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        (answer,) = parse_answers(shared.raw(head.encode() + body))
+        check_problem(answer, 422, "invalid", "folder")
+    check_problem(board.client.get("/api/leaderboard", params={"board": dots}), 422, "invalid", "board")
+
+
+@pytest.mark.parametrize(
+    "user", ["\u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\U0001f468\u200d\U0001f469\u200d\U0001f467"]
+)
+def test_writing_and_emoji_that_need_joiners_are_taken(client: httpx.Client, board: TestBoard, user: str) -> None:
+    assert board.score(user, 1)["userId"] == user
+    assert client.put(f"/api/users/{user}", json={"displayName": user}).json()["displayName"] == user
 
 
 def test_nothing_names_who_was_erased_and_the_sums_stay(
@@ -152,6 +435,8 @@ def test_nothing_names_who_was_erased_and_the_sums_stay(
         ("POST", "/api/users/alice/hide", 403),
         ("POST", "/api/users/alice/unhide", 403),
         ("DELETE", "/api/users/bob", 403),
+        ("POST", "/api/boards/global/users/alice/hide", 403),
+        ("POST", "/api/boards/global/users/alice/unhide", 403),
         ("POST", "/api/boards/global/events/1/revoke", 403),
     ],
 )
@@ -162,8 +447,9 @@ def test_only_admins_change_users(shared: Server, public: httpx.Client, method: 
 
 
 def test_nobody_knows_a_user_who_was_never_there(client: httpx.Client) -> None:
-    for method, path in (("POST", "/hide"), ("POST", "/unhide"), ("DELETE", "")):
+    for method, path in (("POST", "/unhide"), ("DELETE", "")):
         check_problem(client.request(method, f"/api/users/never-there{path}"), 404, "not_found", "never-there")
+    check_problem(client.post("/api/boards/global/users/never-there/unhide"), 404, "not_found", "never-there")
 
 
 # -- events made undone

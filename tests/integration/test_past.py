@@ -109,8 +109,7 @@ class Past:
 
     def erase(self, user: str, _: str) -> None:
         pseudonym = f"erased-{next(numbers)}"
-        self.run(self.ledger.delete_user(user))
-        self.hidden.discard(user)
+        self.run(self.ledger.forget_user(user))  # who is hidden stays so
         if self.run(self.ledger.erase_user(self.prefix, user, pseudonym)):
             self.points = {seq: done for seq, done in self.points.items() if done[0] != user}
             self.states = [{pseudonym if u == user else u: s for u, s in states.items()} for states in self.states]

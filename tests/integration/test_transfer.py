@@ -226,6 +226,7 @@ STEPS = st.lists(
         st.tuples(st.just("score"), st.sampled_from("abcd"), st.integers(-5, 9)),
         st.tuples(st.just("revoke"), st.integers(1, 20)),
         st.tuples(st.just("hide"), st.sampled_from("abcd"), st.booleans()),
+        st.tuples(st.just("here"), st.sampled_from("abcd"), st.booleans()),
         st.tuples(st.just("erase"), st.sampled_from("abcd")),
         st.tuples(st.just("days"), st.integers(1, 20)),
     ),
@@ -255,8 +256,10 @@ def test_any_history_arrives_as_it_is(place: Place, steps: list[tuple[Any, ...]]
             case ("hide", user, hidden):
                 run(ledger.put_hidden(f"{user}{number}", hidden=hidden))
                 run(ledger.tell_board(board, f"{user}{number}", "show_user"))
+            case ("here", user, hidden):
+                run(ledger.hide_on_board(board, f"{user}{number}", hidden=hidden))
             case ("erase", user):
-                run(ledger.delete_user(f"{user}{number}"))
+                run(ledger.forget_user(f"{user}{number}"))
                 run(ledger.erase_user(board, f"{user}{number}", f"erased-{number}-{index}"))
             case ("days", days):
                 place.pass_time(days=days)

@@ -18,6 +18,8 @@ class Fact:
     at: datetime
     counted_at: datetime
     revokes: int | None = None
+    hidden: bool = False
+    """Whether the user is kept out of the ranking from then on."""
 
 
 @dataclass
@@ -39,6 +41,8 @@ class BoardModel:
     layouts: list[Layout]
     facts: list[Fact] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
+    hidden_everywhere: set[str] = field(default_factory=set)
+    hidden_here: set[str] = field(default_factory=set)
 
     def submit(self, user: str, value: int, at: datetime) -> int:
         """The score after a submission."""
@@ -47,13 +51,23 @@ class BoardModel:
             self.operator, value
         )
         after = after if self.floor is None else max(after, self.floor)
-        self.facts.append(Fact("score", user, value, after - (before or 0), at, at))
+        hidden = self.is_hidden(user, len(self.facts)) if self.knows(user) else self.shall_hide(user)
+        self.facts.append(Fact("score", user, value, after - (before or 0), at, at, hidden=hidden))
         return after
+
+    def knows(self, user: str) -> bool:
+        """Whether a user has events."""
+        return any(fact.user == user for fact in self.facts)
+
+    def shall_hide(self, user: str) -> bool:
+        """Whether administrators want a user hidden, whatever the user has done since."""
+        return user in self.hidden_everywhere | self.hidden_here
 
     def revoke(self, seq: int, at: datetime) -> None:
         """Undo a submission."""
         revoked, before = self.facts[seq - 1], self.total(self.facts[seq - 1].user, len(self.facts)) or 0
-        self.facts.append(Fact("revoke", revoked.user, 0, 0, at, revoked.at, seq))
+        hidden = self.is_hidden(revoked.user, len(self.facts))
+        self.facts.append(Fact("revoke", revoked.user, 0, 0, at, revoked.at, seq, hidden))
         after = max(before - revoked.points, self.floor) if self.floor is not None else before - revoked.points
         if self.operator != "sum":
             after = self.total(revoked.user, len(self.facts)) or 0
@@ -63,8 +77,8 @@ class BoardModel:
         """Put another name in the place of a user's."""
         for fact in self.facts:
             if fact.user == user:
-                fact.user = pseudonym
-        self.facts.append(Fact("erase", pseudonym, 0, 0, at, at))
+                fact.user, fact.hidden = pseudonym, True
+        self.facts.append(Fact("erase", pseudonym, 0, 0, at, at, hidden=True))
 
     def total(self, user: str, seq: int, window: str = "all", day: date | None = None, zone: str = "UTC") -> int | None:
         """A user's total after an event, in a period; None when there is none."""
@@ -97,9 +111,7 @@ class BoardModel:
         return seq
 
     def is_hidden(self, user: str, seq: int) -> bool:
-        kinds = [fact.kind for fact in self.facts[:seq] if fact.user == user]
-        hidden = [kind in ("hide", "erase") for kind in kinds if kind in ("hide", "unhide", "erase")]
-        return bool(hidden) and hidden[-1]
+        return [fact.hidden for fact in self.facts[:seq] if fact.user == user][-1]
 
     def layout(self, seq: int) -> Layout:
         return [layout for layout in self.layouts if layout.seq <= seq][-1]

@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 
 from scoreboard import keys
 from scoreboard.administration import Administration
+from scoreboard.errors import NotFound
 from scoreboard.model import WINDOWS, Action, Board, Submission
 from scoreboard.ranks import PeriodOver
 from scoreboard.verify import verify_ledger
@@ -84,22 +85,31 @@ class Machine(RuleBasedStateMachine):
             assert ruling.points == self.model.facts[-1].points
             assert ruling.seq == len(self.model.facts)
 
-    @rule(name=USERS, hidden=st.booleans())
-    def hide(self, name: str, hidden: bool) -> None:
-        user = self.user(name)
-        known = any(fact.user == user for fact in self.model.facts)
-        if not known or self.model.is_hidden(user, len(self.model.facts)) == hidden:
+    @rule(name=USERS, hidden=st.booleans(), here=st.booleans())
+    def hide(self, name: str, hidden: bool, here: bool) -> None:
+        """Everywhere or on this board, also somebody who is yet to come."""
+        user, model = self.user(name), self.model
+        if not hidden and not self.has_heard_of(user):
             return
-        self.parts.run(self.admin.hide_user(user, hidden=hidden))
-        self.append("hide" if hidden else "unhide", user)
+        who = model.hidden_here if here else model.hidden_everywhere
+        (who.add if hidden else who.discard)(user)
+        if here:
+            told = self.parts.run(self.admin.hide_on_board(self.board, user, hidden=hidden))
+            assert told.hidden == model.shall_hide(user)
+        else:
+            assert self.parts.run(self.admin.hide_user(user, hidden=hidden)).hidden == hidden
+        if model.knows(user) and model.is_hidden(user, len(model.facts)) != model.shall_hide(user):
+            self.append("hide" if model.shall_hide(user) else "unhide", user, hidden=model.shall_hide(user))
+
+    def has_heard_of(self, user: str) -> bool:
+        return self.model.knows(user) or user in self.model.names or self.model.shall_hide(user)
 
     @rule(name=USERS, called=st.sampled_from(["Anna", "Bob", None]))
     def rename(self, name: str, called: str | None) -> None:
         user = self.user(name)
         before = self.model.names.get(user)
         self.parts.run(self.admin.name_user(user, called))
-        known = any(fact.user == user for fact in self.model.facts)
-        if known and (before != called or self.head() > len(self.model.facts)):
+        if self.model.knows(user) and (before != called or self.head() > len(self.model.facts)):
             self.append("name", user)
         self.model.names[user] = called or ""
         if called is None:
@@ -107,14 +117,21 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=USERS)
     def erase(self, name: str) -> None:
+        """Who is hidden stays so, with whatever comes later under that id."""
         user = self.user(name)
-        if any(fact.user == user for fact in self.model.facts):
+        if not self.has_heard_of(user):
+            return
+        was_there = self.model.knows(user)
+        try:
             self.parts.run(self.admin.erase_user(user))
+        except NotFound:
+            assert not was_there
+        self.model.names.pop(user, None)
+        if was_there:
             event = self.parts.run(self.parts.ledger.read_events(self.board, after=len(self.model.facts), limit=1))[0]
             query = f"SELECT user_id FROM ledger WHERE board_id = '{self.board}' AND seq = {event.seq}"
             pseudonym = self.parts.execute(query)[0][0]
             self.model.erase(user, pseudonym, event.at)
-            self.model.names.pop(user, None)
 
     @precondition(lambda self: any(fact.kind == "score" for fact in self.model.facts))
     @rule(data=st.data())
@@ -197,12 +214,9 @@ class Machine(RuleBasedStateMachine):
             assert window in self.model.layout(seq).windows
             day = date.fromisoformat(page.period.first_day) if page.period else None
             # Who was erased later is in the ranking until that event is, under the old name.
-            shown = [entry for entry in entries(page) if self.is_known(entry[1])]
+            shown = [entry for entry in entries(page) if self.model.knows(entry[1])]
             if len(shown) == len(page.entries):
                 assert shown == self.model.ranking(seq, window, day), (window, day, seq)
-
-    def is_known(self, user: str) -> bool:
-        return any(fact.user == user for fact in self.model.facts)
 
     def days(self, window: str, zone: str) -> list[date | None]:
         if window == "all":
@@ -210,10 +224,13 @@ class Machine(RuleBasedStateMachine):
         counted = [fact for fact in self.model.facts if fact.kind == "score"]
         return sorted({first_day(window, zone, fact.counted_at) for fact in counted})  # type: ignore[return-value]
 
-    def append(self, kind: str, user: str) -> None:
+    def append(self, kind: str, user: str, *, hidden: bool | None = None) -> None:
         event = self.parts.run(self.parts.ledger.read_events(self.board, after=len(self.model.facts), limit=1))[0]
         assert event.kind == kind
-        self.model.facts.append(Fact(kind, user, 0, 0, event.at, event.at))
+        if hidden is None:
+            hidden = bool(user) and self.model.is_hidden(user, len(self.model.facts))
+        assert event.hidden == hidden
+        self.model.facts.append(Fact(kind, user, 0, 0, event.at, event.at, hidden=hidden))
 
     def head(self) -> int:
         return self.parts.run(self.parts.ledger.read_board(self.board)).seq
