@@ -12,7 +12,6 @@ import msgspec
 import orjson
 
 from scoreboard.errors import Invalid, NotFound
-from scoreboard.groups import Groups
 from scoreboard.model import (
     BOARDS_LISTED_MAX,
     Action,
@@ -25,6 +24,7 @@ from scoreboard.model import (
     format_time,
     parse_periods,
 )
+from scoreboard.stamps import Stamps
 
 FILL_EVENTS = 5_000
 """Events of a slice of a fill, for which its board is locked: some 50 ms."""
@@ -48,7 +48,7 @@ class Revocation(msgspec.Struct, frozen=True):
     is_new: bool
 
 
-class Ledger(Groups):
+class Ledger(Stamps):
     """The source of truth. Every method raises Unavailable when PostgreSQL does not answer."""
 
     # -- writing

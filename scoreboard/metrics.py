@@ -49,6 +49,9 @@ class Metrics:
         self.ranks_seconds = self._histogram("ranks_seconds", "One batch in Redis", _SECONDS)
         self.fast_lane = self._counter("fast_lane", "Requests that the fast lane answered", "kind")
         self.pages = self._counter("pages", "Pages answered, by where they came from", "source")
+        self.costly = self._counter(
+            "costly_answers", "Costly reads answered: kept ones, and those that were made", "how"
+        )
         self.connections_refused = self._counter("connections_refused", "Connections refused: too many were open")
         self.streams_opened = self._counter("streams_opened", "Streams opened, by how they began", "start")
         self.reached_back = self._counter("reached_back", "Logs continued backwards from the ledger")

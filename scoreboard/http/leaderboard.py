@@ -48,7 +48,7 @@ async def read_leaderboard(services: Services, request: Request) -> HTTPResponse
 async def _read_asked(services: Services, request: Request) -> PageAnswer:
     """The page that a query asks for: of a board, of a group of it, or of its past."""
     board, key, window, first_day = _parse_page(request)
-    group, as_of = parse_text(request, "group"), parse_as_of(request)
+    group, as_of = parse_group(request), parse_as_of(request)
     if as_of is not None:
         limit, offset, after = key
         others = {"window": window != ALL, "group": group is not None, "cursor": after is not None}
@@ -56,7 +56,7 @@ async def _read_asked(services: Services, request: Request) -> PageAnswer:
             raise Invalid("asOf", f"does not go together with {', '.join(name for name in others if others[name])}")
         return await services.pages.read_past(board, as_of, offset=offset, limit=limit)
     if group is not None:
-        return await services.pages.read_group(board, check_name("group", group), key, window, first_day)
+        return await services.pages.read_group(board, group, key, window, first_day)
     return await services.pages.read_leaderboard(board, key, window, first_day)
 
 
@@ -76,6 +76,15 @@ def parse_view(request: Request) -> tuple[str, str, str | None]:
     return parse_board(request), window, parse_period(request, window)
 
 
+def parse_group(request: Request) -> str | None:
+    """The group that a query asks to rank within, or None.
+
+    :raises Invalid: if it can't be a group's id.
+    """
+    group = parse_text(request, "group")
+    return check_name("group", group) if group is not None else None
+
+
 def matches(if_none_match: str | None, etag: str) -> bool:
     """Whether an If-None-Match header names the tag; weak comparison, as RFC 9110 section 13.1.2 has it."""
     if if_none_match is None:
@@ -90,14 +99,16 @@ async def read_around(services: Services, request: Request, user_id: str) -> HTT
     user = decode_user_id(user_id)
     board, window, first_day = parse_view(request)
     radius = parse_integer(request, "radius", RADIUS, low=0, high=RADIUS_MAX)
-    return json_response(await services.pages.read_around(board, user, radius, window, first_day))
+    group = parse_group(request)
+    return json_response(await services.pages.read_around(board, user, radius, window, first_day, group))
 
 
 async def read_users(services: Services, request: Request) -> HTTPResponse:
     """Some users, in the order asked."""
     check_may_read(services, request)
     board, window, first_day = parse_view(request)
-    return json_response(await services.pages.read_users(board, parse_user_ids(request), window, first_day))
+    users, group = parse_user_ids(request), parse_group(request)
+    return json_response(await services.pages.read_users(board, users, window, first_day, group))
 
 
 async def read_stats(services: Services, request: Request, user_id: str) -> HTTPResponse:
@@ -105,7 +116,7 @@ async def read_stats(services: Services, request: Request, user_id: str) -> HTTP
     check_may_read(services, request)
     user = decode_user_id(user_id)
     board, window, first_day = parse_view(request)
-    return json_response(await services.pages.read_stats(board, user, window, first_day))
+    return json_response(await services.pages.read_stats(board, user, window, first_day, parse_group(request)))
 
 
 async def read_history(services: Services, request: Request, user_id: str) -> HTTPResponse:
