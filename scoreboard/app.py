@@ -20,6 +20,7 @@ from scoreboard.acknowledged import Acknowledged
 from scoreboard.administration import Administration
 from scoreboard.auth import Authenticator, sign_demo_token
 from scoreboard.config import Config
+from scoreboard.costly import Costly
 from scoreboard.errors import StartupError, Unavailable
 from scoreboard.feed import Feed
 from scoreboard.files import bound_connections, raise_file_limit
@@ -89,10 +90,11 @@ class Parts:
         self.metrics_page = MetricsPage(self._render_metrics)
         self.acknowledged = Acknowledged(siblings.memory, siblings.number)
         self.repair = Repair(ledger, ranks, self.metrics, on_healed=self._heal_feed)
-        self.reads = Reads(ledger, ranks, self.repair, self.metrics, self.acknowledged)
+        self.costly = Costly(ledger, self.metrics)
+        self.reads = Reads(ledger, ranks, self.repair, self.metrics, self.acknowledged, self.costly)
         self.pump = Pump(self.metrics)
         self.feed = Feed(ledger, ranks, self.reads, self.pump, self.metrics, on_seen=self.repair.see)
-        self.pages = Pages(ledger, self.reads, self.feed, self.repair, self.metrics)
+        self.pages = Pages(ledger, self.reads, self.costly, self.feed, self.repair, self.metrics)
         self.writer = Writer(ledger, ranks, self.repair, self.metrics, on_answer=self._acknowledge)
         self.services = Services(
             authenticator=Authenticator(
@@ -144,7 +146,9 @@ class Parts:
         watch("readers", "Open streams", lambda: self.pump.readers)
         watch("suspect_boards", "Boards whose ranking is being healed", lambda: self.repair.suspects)
         watch("subscription_proven", "1 while published messages arrive", lambda: self.feed.subscription.proven)
-        for pool in ("writes", "reads", "repairs"):
+        watch("lane_waiting", "Costly reads that wait", lambda: self.costly.waiting + self.reads.waiting)
+        watch("lane_kept_bytes", "Answers of costly reads that are kept", lambda: self.costly.kept_bytes)
+        for pool in ("writes", "reads", "repairs", "costly"):
             watch(
                 f"database_connections_{pool}",
                 f"Open PostgreSQL connections for {pool}",

@@ -1,9 +1,10 @@
 """PostgreSQL: connections, deadlines, and the one place that knows its errors.
 
-Three pools: submissions never wait behind reads, nor repair behind either. Every acquire and every statement has a
-deadline, here and in the server: what this process can't end any more, because it was killed or cut off, ends there
-and lets its locks go. A cancelled or timed-out commit is *unknown*, not rolled back, so its caller gets Unavailable
-and repair finds what did commit.
+Four pools: submissions never wait behind reads, nor repair behind either, nor anybody behind costly reads. And one
+connection beside them by which readiness is found out. Every acquire and every statement has a deadline, here and in
+the server: what this process can't end any more, because it was killed or cut off, ends there and lets its locks go. A
+cancelled or timed-out commit is *unknown*, not rolled back, so its caller gets Unavailable and repair finds what did
+commit.
 """
 
 import asyncio
@@ -19,7 +20,9 @@ from scoreboard.errors import ScoreboardError, Unavailable, UnknownTimezone
 WRITE_POOL_MAX = 4
 READ_POOL_MAX = 8
 REPAIR_POOL_MAX = 3
-POOLS_MAX = WRITE_POOL_MAX + READ_POOL_MAX + REPAIR_POOL_MAX
+COSTLY_POOL_MAX = 2
+PROBE_CONNECTIONS = 1
+POOLS_MAX = WRITE_POOL_MAX + READ_POOL_MAX + REPAIR_POOL_MAX + COSTLY_POOL_MAX + PROBE_CONNECTIONS
 """Connections of one process."""
 ACQUIRE_TIMEOUT_S = 1.0
 STATEMENT_TIMEOUT_S = 5.0
@@ -62,15 +65,16 @@ class MustRecall(Exception):
 class Database:
     """Runs the statements of ``sql/queries``. Every method raises Unavailable when PostgreSQL does not answer."""
 
-    def __init__(self, writes: asyncpg.Pool, reads: asyncpg.Pool, repairs: asyncpg.Pool) -> None:
+    def __init__(self, writes: asyncpg.Pool, reads: asyncpg.Pool, repairs: asyncpg.Pool, costly: asyncpg.Pool) -> None:
         self._writes = writes
         self._reads = reads
         self._repairs = repairs
+        self._costly = costly
         self._queries = load_queries()
 
     @classmethod
     async def open(cls, database_url: str, *, statement_timeout_s: float = STATEMENT_TIMEOUT_S) -> Self:
-        """Open the pools with one connection each.
+        """Open the pools, all but that of costly reads with one connection each.
 
         :raises Unavailable: if PostgreSQL can't be reached.
         """
@@ -89,14 +93,15 @@ class Database:
         pools: list[asyncpg.Pool] = []
         async with known_errors():
             try:
-                for size, prepare in (
-                    (WRITE_POOL_MAX, _bound_transactions),
-                    (READ_POOL_MAX, None),
-                    (REPAIR_POOL_MAX, None),
+                for size, prepare, least in (
+                    (WRITE_POOL_MAX, _bound_transactions, 1),
+                    (READ_POOL_MAX, None, 1),
+                    (REPAIR_POOL_MAX, None, 1),
+                    (COSTLY_POOL_MAX, None, 0),
                 ):
                     pool = asyncpg.create_pool(
                         database_url,
-                        min_size=1,
+                        min_size=least,
                         max_size=size,
                         timeout=ACQUIRE_TIMEOUT_S,
                         command_timeout=statement_timeout_s,
@@ -116,16 +121,21 @@ class Database:
 
         Nobody uses one any more by now. An acquire that was cancelled just when it was done has lost its connection.
         """
-        for pool in (self._writes, self._reads, self._repairs):
+        for pool in self._pools:
             try:
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await pool.close()
             except TimeoutError:
                 pool.terminate()
 
+    @property
+    def _pools(self) -> tuple[asyncpg.Pool, ...]:
+        return self._writes, self._reads, self._repairs, self._costly
+
     def count_connections(self, pool: str) -> int:
-        """Open connections of the pool ``writes``, ``reads`` or ``repairs``, for the metrics."""
-        return int({"writes": self._writes, "reads": self._reads, "repairs": self._repairs}[pool].get_size())
+        """Open connections of the pool ``writes``, ``reads``, ``repairs`` or ``costly``, for the metrics."""
+        pools = {"writes": self._writes, "reads": self._reads, "repairs": self._repairs, "costly": self._costly}
+        return int(pools[pool].get_size())
 
     # -- the only ways to the server
 
@@ -135,7 +145,7 @@ class Database:
                 rows: list[asyncpg.Record] = await connection.fetch(self._queries[name].text, *arguments)
             except asyncpg.ReadOnlySQLTransactionError:
                 # A failover: this is a standby now, and so is every open connection. New ones find the primary.
-                for each in (self._writes, self._reads, self._repairs):
+                for each in self._pools:
                     await each.expire_connections()
                 raise
             return rows
@@ -196,7 +206,9 @@ async def known_errors() -> AsyncIterator[None]:
         if code[:2] in _UNAVAILABLE_CLASSES or code in _UNAVAILABLE_CODES:
             raise Unavailable("PostgreSQL can't take the request now") from exc
         raise BatchRefused(str(exc)) from exc
-    except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
+    except TimeoutError as exc:
+        raise Unavailable("PostgreSQL did not answer in time") from exc
+    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
         raise Unavailable("PostgreSQL can't be reached") from exc
 
 

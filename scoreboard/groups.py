@@ -1,14 +1,17 @@
 """Groups: lists of users that administrators keep, and a board's ranking among the members of one.
 
-Nobody keeps such a ranking: it is made when somebody asks, by one look at the totals for each member, so that members
-come and go and scores change without anything to be told.
+Such a ranking is made when somebody asks, by one look at the totals for each member, so that members come and go and
+scores change without anything to be told.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from scoreboard.errors import Invalid, NotFound
-from scoreboard.model import ALL, GROUPS_PER_BOARD_MAX, Cursor, Page
-from scoreboard.totals import Totals, ranked_page
+from scoreboard.model import ALL, GROUPS_PER_BOARD_MAX, Cursor, Page, Standing, Standings
+from scoreboard.totals import Totals, View, ranked_page
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -76,39 +79,67 @@ class Groups(Totals):
             rows = await self._run(connection, "list_members", board, group, after, limit, with_hidden)
         return total, [row["user_id"] for row in rows]
 
-    async def read_group_page(
-        self,
-        board: str,
-        group: str,
-        window: str = ALL,
-        first_day: str | None = None,
-        *,
-        offset: int = 0,
-        limit: int,
-        after: Cursor | None = None,
-    ) -> tuple[Group, Page]:
-        """A page of the members who have a score and are not hidden, ranked among themselves; ``after`` wins.
+    # -- the ranking within, on a connection that reads by indexes
 
-        :param first_day: of a period of the window, by default the current one.
-        :raises NotFound: if there is no such board or group.
-        :raises Invalid: if the board has no such window.
-        """
+    async def _group_page(
+        self, connection: Any, view: View, group: str, *, offset: int, limit: int, after: Cursor | None
+    ) -> Page:
+        """A page of the members who have a score and are not hidden; ``after`` wins over ``offset``."""
         place = (after.score, after.user_id, after.reached) if after is not None else (None, None, None)
         skipped = 0 if after is not None else offset
-        async with self._snapshot() as connection:
-            view = await self._view(connection, board, window, first_day)
-            found = await self._group(connection, board, group)
-            await self._run(connection, "prefer_indexes")
-            rows = await self._run(
-                connection, "read_group_page", *view.key, group, view.ties, skipped, limit + 1, *place
-            )
-        return found, ranked_page(view.position, view.ties, rows, limit, view.period)
+        rows = await self._run(connection, "read_group_page", *view.key, group, view.ties, skipped, limit + 1, *place)
+        return ranked_page(view.position, view.ties, rows, limit, view.period)
+
+    async def _group_around(self, connection: Any, view: View, group: str, user_id: str, radius: int) -> Page | None:
+        """A member with neighbours, or None for one without a score.
+
+        :raises NotFound: if the user is no member.
+        """
+        rows = await self._run(connection, "read_group_around", *view.key, group, view.ties, user_id, radius)
+        if not rows[0]["is_member"]:
+            raise no_member(view.board, group, user_id)
+        if rows[0]["user_id"] is None:
+            return None
+        page = ranked_page(view.position, view.ties, rows, len(rows), view.period)
+        return msgspec.structs.replace(page, more=rows[0]["more"])
+
+    async def _group_standings(
+        self, connection: Any, view: View, group: str, users: Sequence[str]
+    ) -> tuple[Standings, tuple[bool, ...]]:
+        """The places of users among the members, None for one who has none, and whether each is a member."""
+        rows = await self._run(connection, "read_group_standings", *view.key, group, view.ties, list(users))
+        places = tuple(
+            Standing(row["score"], row["rank"], row["below"], row["name"]) if row["score"] is not None else None
+            for row in rows
+        )
+        return (
+            Standings(view.position, rows[0]["total"], places, view.period),
+            tuple(row["is_member"] for row in rows),
+        )
+
+    async def _group_view(
+        self, connection: Any, board: str, group: str, window: str, first_day: str | None
+    ) -> tuple[Group, View]:
+        """A group and the window to rank it in. An unknown group is told before a window that the board does not have.
+
+        :raises NotFound, Invalid: if there is no such board or group, or the board has no such window.
+        """
+        row = await self._one(connection, "read_group", board, group)
+        if row is None:
+            await self._view(connection, board, ALL, None)  # an unknown board is told before the group
+            raise _no_group(board, group)
+        return Group(group, row["members"], row["revision"]), await self._view(connection, board, window, first_day)
 
     async def _group(self, connection: object, board: str, group: str) -> Group:
         row = await self._one(connection, "read_group", board, group)
         if row is None:
             raise _no_group(board, group)
         return Group(group, row["members"], row["revision"])
+
+
+def no_member(board: str, group: str, user_id: str) -> NotFound:
+    """Why there is no place in a group for a user."""
+    return NotFound(f"user {user_id!r} is not in group {group!r} of board {board!r}")
 
 
 def _no_group(board: str, group: str) -> NotFound:

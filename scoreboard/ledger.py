@@ -14,7 +14,6 @@ import orjson
 
 from scoreboard.database import MustRecall, RolledBack
 from scoreboard.errors import BoardNotEmpty, Invalid, NotFound
-from scoreboard.groups import Groups
 from scoreboard.model import (
     BOARDS_LISTED_MAX,
     SELF_ERASURE_PAUSE_S,
@@ -28,6 +27,7 @@ from scoreboard.model import (
     format_time,
     parse_periods,
 )
+from scoreboard.stamps import Stamps
 from scoreboard.timezones import ZoneRules
 
 RECALL_ATTEMPTS = 4
@@ -68,7 +68,7 @@ class HiddenOnBoard(msgspec.Struct, frozen=True):
     head: Head | None
 
 
-class Ledger(Groups):
+class Ledger(Stamps):
     """The source of truth. Every method raises Unavailable when PostgreSQL does not answer."""
 
     # -- writing

@@ -55,6 +55,9 @@ class Metrics:
         self.ranks_seconds = self._histogram("ranks_seconds", "One batch in Redis", _SECONDS)
         self.fast_lane = self._counter("fast_lane", "Requests that the fast lane answered", "kind")
         self.pages = self._counter("pages", "Pages answered, by where they came from", "source")
+        self.costly = self._counter(
+            "costly_answers", "Costly reads answered: kept ones, and those that were made", "how"
+        )
         self.connections_refused = self._counter("connections_refused", "Connections refused: too many were open")
         self.limited = self._counter(
             "limited", "Requests refused to an address that failed or missed too often", "limit"

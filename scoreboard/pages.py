@@ -14,10 +14,12 @@ import msgspec
 import orjson
 
 from scoreboard.board_log import BoardLog
+from scoreboard.costly import Costly
 from scoreboard.cursors import encode_cursor, stale_cursor, tell_origin
-from scoreboard.errors import NotFound, Overloaded, Unavailable
+from scoreboard.errors import NotFound, Unavailable
 from scoreboard.feed import Feed
 from scoreboard.frames import render_entry
+from scoreboard.groups import no_member
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
 from scoreboard.model import (
@@ -28,16 +30,15 @@ from scoreboard.model import (
     Period,
     Position,
     Standing,
+    Standings,
     format_time,
     rank_entries,
 )
 from scoreboard.reads import Reads
 from scoreboard.repair import Repair
+from scoreboard.stamps import Subject
 
 PAGES_PER_BOARD_MAX = 256
-PAST_READS_MAX = 2
-"""Boards of the past that are computed at once: one may take PostgreSQL seconds."""
-PAST_WAIT_S = 1.0
 DIGEST_BYTES = 12
 """Of a page's body, in the tag of a page of the past."""
 
@@ -55,15 +56,17 @@ class Answer(msgspec.Struct, frozen=True):
 class Pages:
     """Answers what is read of boards."""
 
-    def __init__(self, ledger: Ledger, reads: Reads, feed: Feed, repair: Repair, metrics: Metrics) -> None:
+    def __init__(
+        self, ledger: Ledger, reads: Reads, costly: Costly, feed: Feed, repair: Repair, metrics: Metrics
+    ) -> None:
         self._ledger = ledger
         self._reads = reads
+        self._costly = costly
         self._feed = feed
         self._repair = repair
         self._count_ready = metrics.tally(metrics.pages.labels("ready"))
         self._count_feed = metrics.tally(metrics.pages.labels("feed"))
         self._reading: dict[tuple[str, str, Key], asyncio.Task[Page]] = {}
-        self._past_turns = asyncio.Semaphore(PAST_READS_MAX)
 
     async def read_leaderboard(self, board: str, key: Key, window: str = ALL, first_day: str | None = None) -> Answer:
         """A page of a window.
@@ -73,12 +76,8 @@ class Pages:
         :raises NotFound, Invalid: if there is no such board, or it has no such window.
         :raises Unavailable: if no store can tell.
         """
-        limit, offset, after = key
         if first_day is not None:
-            self._repair.use(board)
-            page = await self._reads.read_page(board, window, first_day, offset=offset, limit=limit, after=after)
-            await self._check_cursor(board, page, after)
-            return encode_page(board, page)
+            return await self._read_period(board, key, window, first_day)
         answer = self.ready(board, key, window)
         if answer is not None:
             return answer
@@ -90,11 +89,23 @@ class Pages:
                 return answer
             log = self._current_log(board, window)
         page = await self._read(board, key, window)
-        await self._check_cursor(board, page, after)
+        await self._check_cursor(board, page, key[2])
         answer = encode_page(board, page)
         if log is not None:
             _keep(log, key, page, answer)
         return answer
+
+    async def _read_period(self, board: str, key: Key, window: str, first_day: str) -> Answer:
+        log = self._current_log(board, window)
+        if log is not None and log.period is not None and log.period.first_day == first_day:
+            answer = self.ready(board, key, window)
+            if answer is not None:
+                return answer
+        limit, offset, after = key
+        self._repair.use(board)
+        page = await self._reads.read_page(board, window, first_day, offset=offset, limit=limit, after=after)
+        await self._check_cursor(board, page, after)
+        return encode_page(board, page)
 
     def ready(self, board: str, key: Key, window: str = ALL) -> Answer | None:
         """The page if it is known to be right and no store has to be asked for it."""
@@ -119,54 +130,82 @@ class Pages:
         return answer
 
     async def read_around(
-        self, board: str, user_id: str, radius: int, window: str = ALL, first_day: str | None = None
+        self,
+        board: str,
+        user_id: str,
+        radius: int,
+        window: str = ALL,
+        first_day: str | None = None,
+        group: str | None = None,
     ) -> dict[str, Any]:
         """A user with ``radius`` neighbours above and below; at an edge the other side gives more.
 
-        :raises NotFound: if there is no such board, or the user has no score on it.
+        :param group: ranks among its members.
+        :raises NotFound: if there is no such board or group, or the user has no score on it or is not in it.
         :raises Invalid: if the board has no such window.
         :raises Unavailable: if no store can tell.
         """
         self._repair.use(board)
-        page = await self._reads.read_around(board, user_id, radius, window, first_day)
+        if group is None:
+            page = await self._reads.read_around(board, user_id, radius, window, first_day)
+        else:
+            page = await self._costly.read_around(Subject(board, window, first_day, group), user_id, radius)
         if page is None:
             raise _no_score(board, user_id)
-        return render_page(board, page)
+        self._reads.tell(board, page.position)
+        return render_page(board, page) | _render_group(group)
 
     async def read_users(
-        self, board: str, users: Sequence[str], window: str = ALL, first_day: str | None = None
+        self,
+        board: str,
+        users: Sequence[str],
+        window: str = ALL,
+        first_day: str | None = None,
+        group: str | None = None,
     ) -> dict[str, Any]:
-        """Some users, in the order asked; without rank and score where they have none.
+        """Some users, in the order asked; without rank and score where they have none, or are not in the group.
 
-        :raises NotFound, Invalid: if there is no such board, or it has no such window.
+        :raises NotFound: if there is no such board or group.
+        :raises Invalid: if the board has no such window.
         :raises Unavailable: if no store can tell.
         """
         self._repair.use(board)
-        found = await self._reads.read_standings(board, users, window, first_day)
+        if group is None:
+            found = await self._reads.read_standings(board, users, window, first_day)
+        else:
+            found, _ = await self._read_members(board, users, window, first_day, group)
         entries = [
             render_entry(place.rank, user, place.score, place.name)
             if place is not None
             else render_entry(None, user, None, None)
             for user, place in zip(users, found.users, strict=True)
         ]
-        return render_board(board, found.period, found.position, found.total, entries)
+        return render_board(board, found.period, found.position, found.total, entries) | _render_group(group)
 
     async def read_stats(
-        self, board: str, user_id: str, window: str = ALL, first_day: str | None = None
+        self, board: str, user_id: str, window: str = ALL, first_day: str | None = None, group: str | None = None
     ) -> dict[str, Any]:
         """A user's place and totals.
 
-        :raises NotFound: if there is no such board, or the user has no score on it.
+        :param group: the place is that among its members.
+        :raises NotFound: if there is no such board or group, or the user has no score on it or is not in it.
         :raises Invalid: if the board has no such window.
         :raises Unavailable: if PostgreSQL does not answer.
         """
         self._repair.use(board)
-        total = await self._ledger.read_total(board, user_id, window, first_day)
-        if total is None:
-            raise _no_score(board, user_id)
-        found = await self._reads.read_standing(board, user_id, window, first_day)
+        found: Standings | None
+        if group is None:
+            total = await self._ledger.read_total(board, user_id, window, first_day)
+            if total is None:
+                raise _no_score(board, user_id)
+            found = await self._reads.read_standing(board, user_id, window, first_day)
+        else:
+            found, (is_member,) = await self._read_members(board, [user_id], window, first_day, group)
+            if not is_member:
+                raise no_member(board, group, user_id)
+            total = await self._ledger.read_total(board, user_id, window, first_day)
         standing = found.users[0] if found is not None else None
-        if found is None or standing is None:
+        if found is None or standing is None or total is None:
             raise _no_score(board, user_id)
         return {
             "userId": user_id,
@@ -181,10 +220,11 @@ class Pages:
             "firstAt": format_time(total.first_at),
             "lastAt": format_time(total.last_at),
             "seq": found.position.seq,
+            **_render_group(group),
         }
 
     async def read_hidden_stats(
-        self, board: str, user_id: str, window: str = ALL, first_day: str | None = None
+        self, board: str, user_id: str, window: str = ALL, first_day: str | None = None, group: str | None = None
     ) -> dict[str, Any]:
         """The totals of a user who is kept out of the ranking, and so has no place in it.
 
@@ -195,7 +235,12 @@ class Pages:
         found = await self._ledger.read_hidden(board, user_id, window, first_day)
         if found is None:
             raise _no_score(board, user_id)
-        total = found.total
+        total, ranked = found.total, found.view.total
+        if group is not None:
+            within, (is_member,) = await self._read_members(board, [user_id], window, first_day, group)
+            if not is_member:
+                raise no_member(board, group, user_id)
+            ranked = within.total
         return {
             "userId": user_id,
             "displayName": found.name,
@@ -203,14 +248,23 @@ class Pages:
             **render_window(found.view.period),
             "score": total.score,
             "rank": None,
-            "total": found.view.total,
+            "total": ranked,
             "percentile": None,
             "submissions": total.submissions,
             "firstAt": format_time(total.first_at),
             "lastAt": format_time(total.last_at),
             "seq": found.view.position.seq,
             "hidden": True,
+            **_render_group(group),
         }
+
+    async def _read_members(
+        self, board: str, users: Sequence[str], window: str, first_day: str | None, group: str
+    ) -> tuple[Standings, tuple[bool, ...]]:
+        """Users' places among the members of a group, and whether each is one."""
+        found = await self._costly.read_standings(Subject(board, window, first_day, group), users)
+        self._reads.tell(board, found[0].position)
+        return found
 
     async def read_group(
         self, board: str, group: str, key: Key, window: str = ALL, first_day: str | None = None
@@ -222,31 +276,22 @@ class Pages:
         """
         self._repair.use(board)
         limit, offset, after = key
-        found, page = await self._ledger.read_group_page(
-            board, group, window, first_day, offset=offset, limit=limit, after=after
-        )
+        subject = Subject(board, window, first_day, group)
+        page, revision = await self._costly.read_page(subject, offset=offset, limit=limit, after=after)
         await self._check_cursor(board, page, after, group)
         self._reads.tell(board, page.position)
-        body = orjson.dumps(_render_whole(board, page, group) | {"group": group})
-        return Answer(body, f'"{_name_state(page)}-{found.revision}"')
+        body = orjson.dumps(_render_whole(board, page, group) | _render_group(group))
+        return Answer(body, f'"{_name_state(page)}-{revision}"')
 
     async def read_past(self, board: str, as_of: int | datetime, *, offset: int, limit: int) -> Answer:
         """A page of a board as it stood at a seq or a time.
 
         :raises NotFound, Invalid: if there is no such board, or it has not come so far, or the way there is too long.
-        :raises Overloaded: if others' questions of this kind take too long.
+        :raises Overloaded: if too many ask for what is costly.
         :raises Unavailable: if PostgreSQL does not answer.
         """
         self._repair.use(board)
-        try:
-            async with asyncio.timeout(PAST_WAIT_S):
-                await self._past_turns.acquire()
-        except TimeoutError as exc:
-            raise Overloaded("too many boards of the past are being computed; ask again later") from exc
-        try:
-            page = await self._ledger.read_past_page(board, as_of, offset=offset, limit=limit)
-        finally:
-            self._past_turns.release()
+        page = await self._costly.read_past_page(board, as_of, offset=offset, limit=limit)
         self._reads.tell(board, page.position)
         shown = as_of if isinstance(as_of, int) else format_time(as_of)
         body = orjson.dumps(render_page(board, page) | {"next": None, "asOf": shown})
@@ -324,6 +369,11 @@ def _render_whole(board: str, page: Page, group: str | None = None) -> dict[str,
 
 def _name_state(page: Page) -> str:
     return f"{page.position}-{page.period.window}-{page.period.first_day}" if page.period else str(page.position)
+
+
+def _render_group(group: str | None) -> dict[str, str]:
+    """Which group is ranked, if any."""
+    return {"group": group} if group is not None else {}
 
 
 def render_page(board: str, page: Page) -> dict[str, Any]:

@@ -80,9 +80,19 @@ class Aged(msgspec.Struct, frozen=True):
     @property
     def position(self) -> Position:
         """The position that is shown."""
+        return self._shown.position
+
+    @property
+    def first_day(self) -> str | None:
+        """That of the period that is shown; None in window ``all``."""
+        period = self._shown.period
+        return period.first_day if period is not None else None
+
+    @property
+    def _shown(self) -> Page | Standings:
         shown = self.page or self.standings
         assert shown is not None, "one of them is there"
-        return shown.position
+        return shown
 
 
 class NewRanking(msgspec.Struct):
@@ -247,6 +257,10 @@ class Ranks:
             for i in range(0, len(flat), 4)
         )
         return Aged(age_s, standings=Standings(position, total, standings, period))
+
+    def may_be_of(self, board: str, window: str, first_day: str) -> bool:
+        """Whether the ranking of a window may be that of a period: it is not known to be of a later one."""
+        return first_day >= self._first_days.get((board, window), "")
 
     async def _read(
         self, script: str, board: str, window: str, arguments: Sequence[str]

@@ -4,22 +4,34 @@ A head that was not confirmed against PostgreSQL for SOFT_EXPIRY_S is confirmed 
 for HARD_EXPIRY_S is not trusted. Nor is a ranking that lacks what this server has already told somebody: nobody reads
 something older than their own last 200. When PostgreSQL does not answer, an old ranking is better than none.
 
-Where a first day names a period, the ledger is asked: rankings are kept of the current ones only.
+Where a first day names a period, the ranking is asked too, unless it is known to be of a later one: rankings are kept
+of the current periods only. Of all others the ledger is asked, which is costly.
+
+While the ranking is away, who is asked for near the top is found by the board's order at once. Whose place has to be
+counted costs the more, the larger the board is: those reads have a lane, so that they leave connections for others.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from scoreboard.acknowledged import Acknowledged, Needed
+from scoreboard.costly import Costly
 from scoreboard.errors import NotFound, RanksUnavailable, Unavailable
+from scoreboard.lane import Lane
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
 from scoreboard.model import ALL, Cursor, Page, Position, Standings
 from scoreboard.ranks import Aged, PeriodOver, Ranks
 from scoreboard.repair import Repair
+from scoreboard.stamps import Subject
 
 SOFT_EXPIRY_S = 30
 HARD_EXPIRY_S = 300
+COUNTED_AT_ONCE = 3
+"""Reads that count places while the ranking is away: of the connections for reads as many, at most."""
+COUNTED_QUEUE_MAX = 64
+NEAR_TOP = 1_000
+"""A page that ends before this place is read without counting much."""
 
 T = TypeVar("T", Page, Standings)
 
@@ -28,13 +40,31 @@ class Reads:
     """Reads pages and standings."""
 
     def __init__(
-        self, ledger: Ledger, ranks: Ranks, repair: Repair, metrics: Metrics, acknowledged: Acknowledged
+        self,
+        ledger: Ledger,
+        ranks: Ranks,
+        repair: Repair,
+        metrics: Metrics,
+        acknowledged: Acknowledged,
+        costly: Costly,
     ) -> None:
         self._ledger = ledger
         self._ranks = ranks
         self._repair = repair
         self._metrics = metrics
         self._acknowledged = acknowledged
+        self._costly = costly
+        self._counted = Lane("places on boards whose ranking is away", COUNTED_AT_ONCE, queue_max=COUNTED_QUEUE_MAX)
+
+    @property
+    def waiting(self) -> int:
+        """Who wait for a place to be counted while the ranking is away."""
+        return self._counted.waiting
+
+    @property
+    def refused(self) -> int:
+        """Who were sent away because too many waited for that."""
+        return self._counted.refused
 
     def is_current(self, board: str, position: Position) -> bool:
         """Whether a position has all that was told by now."""
@@ -63,12 +93,23 @@ class Reads:
         :raises NotFound, Invalid: if there is no such board, or it has no such window.
         :raises Unavailable: if no store can tell.
         """
+
+        async def ask_ledger() -> Page:
+            if first_day is not None:
+                subject = Subject(board, window, first_day)
+                return (await self._costly.read_page(subject, offset=offset, limit=limit, after=after))[0]
+            if after is None and offset + limit <= NEAR_TOP:
+                return await self._ledger.read_page(board, window, offset=offset, limit=limit)
+            async with self._counted.turn():
+                return await self._ledger.read_page(board, window, offset=offset, limit=limit, after=after)
+
         page = await self._read(
             board,
+            window,
             first_day,
             lambda: self._ranks.read_page(board, window, offset=offset, limit=limit, after=after),
             lambda aged: aged.page,
-            lambda: self._ledger.read_page(board, window, first_day, offset=offset, limit=limit, after=after),
+            ask_ledger,
         )
         assert page is not None
         return page
@@ -81,12 +122,20 @@ class Reads:
         :raises NotFound, Invalid: if there is no such board, or it has no such window.
         :raises Unavailable: if no store can tell.
         """
+
+        async def ask_ledger() -> Page | None:
+            if first_day is not None:
+                return await self._costly.read_around(Subject(board, window, first_day), user_id, radius)
+            async with self._counted.turn():
+                return await self._ledger.read_around(board, user_id, radius, window)
+
         return await self._read(
             board,
+            window,
             first_day,
             lambda: self._ranks.read_page(board, window, limit=2 * radius + 1, around=user_id),
             lambda aged: aged.page if aged.page is not None and aged.page.entries else None,
-            lambda: self._ledger.read_around(board, user_id, radius, window, first_day),
+            ask_ledger,
         )
 
     async def read_standing(
@@ -102,10 +151,11 @@ class Reads:
             return standings if standings is not None and standings.users[0] is not None else None
 
         async def ask_ledger() -> Standings | None:
-            return with_score(await self._ledger.read_standings(board, [user_id], window, first_day))
+            return with_score(await self._ask_for_places(board, [user_id], window, first_day))
 
         return await self._read(
             board,
+            window,
             first_day,
             lambda: self._ranks.read_users(board, [user_id], window),
             lambda aged: with_score(aged.standings),
@@ -122,17 +172,25 @@ class Reads:
         """
         standings = await self._read(
             board,
+            window,
             first_day,
             lambda: self._ranks.read_users(board, users, window),
             lambda aged: aged.standings,
-            lambda: self._ledger.read_standings(board, users, window, first_day),
+            lambda: self._ask_for_places(board, users, window, first_day),
         )
         assert standings is not None
         return standings
 
+    async def _ask_for_places(self, board: str, users: Sequence[str], window: str, first_day: str | None) -> Standings:
+        if first_day is not None or len(users) > 1:
+            return (await self._costly.read_standings(Subject(board, window, first_day), users))[0]
+        async with self._counted.turn():
+            return await self._ledger.read_standings(board, users, window)
+
     async def _read(
         self,
         board: str,
+        window: str,
         first_day: str | None,
         ask_ranks: Callable[[], Awaitable[Aged | None]],
         pick: Callable[[Aged], T | None],
@@ -140,9 +198,9 @@ class Reads:
     ) -> T | None:
         """From the ranking if it can be trusted and has it, else from the ledger."""
         needed = self._acknowledged.needed(board)
-        is_ranked = first_day is None
+        is_ranked = first_day is None or self._ranks.may_be_of(board, window, first_day)
         suspect = self._repair.is_suspect(board) or not self._ranks.available
-        aged = await self._ask_ranks(board, ask_ranks) if is_ranked and not suspect else None
+        aged = await self._ask_ranks(board, ask_ranks, first_day) if is_ranked and not suspect else None
         found = pick(aged) if aged is not None and self._is_trusted(board, aged, needed) else None
         source = "ranks"
         if found is None:
@@ -152,7 +210,7 @@ class Reads:
                     self._acknowledged.settle(board, needed, found.position)
                     self._repair.use(board)
             except Unavailable:
-                aged = await self._ask_ranks(board, ask_ranks) if is_ranked and suspect else aged
+                aged = await self._ask_ranks(board, ask_ranks, first_day) if is_ranked and suspect else aged
                 found = pick(aged) if aged is not None and needed.met_by(aged.position) else None
                 source = "ranks_untrusted"
                 if found is None:
@@ -162,8 +220,11 @@ class Reads:
             self.tell(board, found.position)
         return found
 
-    async def _ask_ranks(self, board: str, ask: Callable[[], Awaitable[Aged | None]]) -> Aged | None:
-        """The ranking's answer; a window whose period is over goes on to the next one first."""
+    async def _ask_ranks(
+        self, board: str, ask: Callable[[], Awaitable[Aged | None]], first_day: str | None
+    ) -> Aged | None:
+        """The ranking's answer, if it is of the period that was asked for; a window whose period is over goes on to the
+        next one first."""
         try:
             try:
                 aged = await ask()
@@ -179,7 +240,8 @@ class Reads:
             return None  # which the ledger will say itself
         if aged is None:
             self._repair.use(board)
-        return aged
+            return None
+        return aged if first_day is None or aged.first_day == first_day else None
 
     def _is_trusted(self, board: str, aged: Aged, needed: Needed) -> bool:
         # A negative age is that of a clock that was set back: it says nothing.

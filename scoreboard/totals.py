@@ -103,17 +103,20 @@ class Totals(Digests):
         """
         async with self._snapshot() as connection:
             view = await self._view(connection, board, window, first_day)
-            is_first = view.ties == "first"
-            if after is None:
-                name = "read_page_first" if is_first else "read_page"
-                rows = await self._run(connection, name, *view.key, offset, limit + 1)
-            elif is_first:
-                place = (after.score, after.reached)
-                rows = await self._run(connection, "read_page_first_after", *view.key, *place, limit + 1)
-            else:
-                place_by_id = (after.score, after.user_id)
-                rows = await self._run(connection, "read_page_after", *view.key, *place_by_id, limit + 1)
-            return await self._rank(connection, view, rows[:limit], more=len(rows) > limit)
+            return await self._page(connection, view, offset=offset, limit=limit, after=after)
+
+    async def _page(self, connection: Any, view: View, *, offset: int, limit: int, after: Cursor | None) -> Page:
+        is_first = view.ties == "first"
+        if after is None:
+            name = "read_page_first" if is_first else "read_page"
+            rows = await self._run(connection, name, *view.key, offset, limit + 1)
+        elif is_first:
+            place = (after.score, after.reached)
+            rows = await self._run(connection, "read_page_first_after", *view.key, *place, limit + 1)
+        else:
+            place_by_id = (after.score, after.user_id)
+            rows = await self._run(connection, "read_page_after", *view.key, *place_by_id, limit + 1)
+        return await self._rank(connection, view, rows[:limit], more=len(rows) > limit)
 
     async def read_around(
         self, board: str, user_id: str, radius: int, window: str = ALL, first_day: str | None = None
@@ -121,14 +124,17 @@ class Totals(Digests):
         """A user with ``radius`` neighbours on each side, all at one moment, or None when the user has no score."""
         async with self._snapshot() as connection:
             view = await self._view(connection, board, window, first_day)
-            total = await self._one(connection, "read_total", *view.key, user_id)
-            if total is None:
-                return None
-            place, _ = await self._place(connection, view, Scored(user_id, total["score"], None, total["reached_seq"]))
-            start, size = slice_around(place, radius, view.total)
-            name = "read_page_first" if view.ties == "first" else "read_page"
-            rows = await self._run(connection, name, *view.key, start, size)
-            return await self._rank(connection, view, rows, more=start + size < view.total)
+            return await self._around(connection, view, user_id, radius)
+
+    async def _around(self, connection: Any, view: View, user_id: str, radius: int) -> Page | None:
+        total = await self._one(connection, "read_total", *view.key, user_id)
+        if total is None:
+            return None
+        place, _ = await self._place(connection, view, Scored(user_id, total["score"], None, total["reached_seq"]))
+        start, size = slice_around(place, radius, view.total)
+        name = "read_page_first" if view.ties == "first" else "read_page"
+        rows = await self._run(connection, name, *view.key, start, size)
+        return await self._rank(connection, view, rows, more=start + size < view.total)
 
     async def read_standings(
         self, board: str, users: Sequence[str], window: str = ALL, first_day: str | None = None
@@ -136,7 +142,10 @@ class Totals(Digests):
         """Users' places, all at one moment."""
         async with self._snapshot() as connection:
             view = await self._view(connection, board, window, first_day)
-            rows = await self._run(connection, "read_standings", *view.key, view.ties, list(users))
+            return await self._standings(connection, view, users)
+
+    async def _standings(self, connection: Any, view: View, users: Sequence[str]) -> Standings:
+        rows = await self._run(connection, "read_standings", *view.key, view.ties, list(users))
         standings = tuple(
             Standing(row["score"], _rank_of(view.ties, row) + 1, view.total - row["at_least"], row["name"])
             if row["score"] is not None
@@ -170,7 +179,7 @@ class Totals(Digests):
     async def _view(self, connection: Any, board: str, window: str, first_day: str | None) -> View:
         row = await self._one(connection, "read_view", board, window, first_day)
         if row is None:
-            raise NotFound(f"there is no board {board!r}")
+            raise _no_board(board)
         if window not in row["windows"]:
             if window in row["filling"]:
                 raise Unavailable(
@@ -225,7 +234,7 @@ class Totals(Digests):
     async def _layout(self, connection: Any, board: str) -> Layout:
         row = await self._one(connection, "read_layout", board)
         if row is None:
-            raise NotFound(f"there is no board {board!r}")
+            raise _no_board(board)
         at = format_time(row["last_at"]) if row["seq"] else ""
         periods = parse_periods(row["periods"]) if row["periods"] else ()
         return Layout(Head(row["epoch"], row["seq"], at), row["ties"], periods)
@@ -242,38 +251,37 @@ class Totals(Digests):
 
     # -- the past
 
-    async def read_past_page(self, board: str, as_of: int | datetime, *, offset: int, limit: int) -> Page:
-        """A page of a board as it stood at a seq or a time, without those who are hidden now, by its ties of now.
-
-        It is made of the events up to there, or of the totals of now and the events since: whichever are fewer.
-
-        :raises Invalid: if the board has not come so far, or both are more than PAST_EVENTS_MAX.
-        """
-        async with self._snapshot() as connection:
-            found = await self._find_position(connection, board, as_of)
-            seq, page = found["seq"], (found["seq"], found["ties"], offset, limit + 1)
-            forward = seq
-            back = BACK_COST * (found["head"] - seq) + min(offset + limit, found["players"])
-            if min(forward, back) > PAST_EVENTS_MAX:
+    async def _past_page(self, connection: Any, board: str, found: asyncpg.Record, *, offset: int, limit: int) -> Page:
+        seq, page = found["seq"], (found["seq"], found["ties"], offset, limit + 1)
+        forward = seq
+        back = BACK_COST * (found["head"] - seq) + min(offset + limit, found["players"])
+        if min(forward, back) > PAST_EVENTS_MAX:
+            raise _too_far(board, found, offset)
+        await self._run(connection, "prefer_indexes")
+        if forward <= back:
+            rows = await self._run(connection, "read_past_from_start", board, *page)
+        else:
+            rows = await self._run(connection, "read_past_from_end", board, *page, PAST_EVENTS_MAX)
+            if not rows[0]["is_known"]:
                 raise _too_far(board, found, offset)
-            await self._run(connection, "prefer_indexes")
-            if forward <= back:
-                rows = await self._run(connection, "read_past_from_start", board, *page)
-            else:
-                rows = await self._run(connection, "read_past_from_end", board, *page, PAST_EVENTS_MAX)
-                if not rows[0]["is_known"]:
-                    raise _too_far(board, found, offset)
         return ranked_page(Position(found["epoch"], seq), found["ties"], rows, limit)
 
     async def _find_position(self, connection: Any, board: str, as_of: int | datetime) -> asyncpg.Record:
         named = (as_of, None) if isinstance(as_of, int) else (None, as_of)
-        found = await self._one(connection, "find_position", board, *named)
-        if found is None:
-            raise NotFound(f"there is no board {board!r}")
-        if not found["is_past"]:
-            asked = as_of if isinstance(as_of, int) else as_of.isoformat()
-            raise Inapplicable("asOf", f"{asked} is in the future: the board {board!r} is at seq {found['head']}")
-        return found
+        return check_position(board, as_of, await self._one(connection, "find_position", board, *named))
+
+
+def check_position(board: str, as_of: int | datetime, found: asyncpg.Record | None) -> asyncpg.Record:
+    """The row of ``find_position``.
+
+    :raises NotFound, Invalid: if there is no such board, or it has not come so far.
+    """
+    if found is None:
+        raise _no_board(board)
+    if not found["is_past"]:
+        asked = as_of if isinstance(as_of, int) else as_of.isoformat()
+        raise Inapplicable("asOf", f"{asked} is in the future: the board {board!r} is at seq {found['head']}")
+    return found
 
 
 def check_first_day(window: str, first_day: str) -> None:
@@ -298,6 +306,10 @@ def ranked_page(
         for row in found[:limit]
     )
     return Page(position, rows[0]["total"], entries, len(found) > limit, ties, period)
+
+
+def _no_board(board: str) -> NotFound:
+    return NotFound(f"there is no board {board!r}")
 
 
 def _too_far(board: str, found: asyncpg.Record, offset: int) -> Inapplicable:

@@ -24,7 +24,7 @@ from scoreboard.model import ALL, HISTORY_SIZE_MAX, PAGE_SIZE_MAX, RADIUS, RADIU
 from scoreboard.pages import Answer as PageAnswer
 from scoreboard.pages import Key
 
-VIEW = ("board", "window", "period")
+VIEW = ("board", "window", "period", "group")
 """The parameters of every read of a window."""
 DEFAULT_PAGE: Key = (10, 0, None)
 # A page may be kept but must be checked against its tag before each use.
@@ -36,7 +36,7 @@ async def read_leaderboard(services: Services, request: Request) -> HTTPResponse
     check_may_read(services, request)
     # Most ask for nothing special; looking for each parameter took 2 % of an answer.
     if request.query_string:
-        query = parse_query(request, *VIEW, "limit", "offset", "cursor", "group", "asOf")
+        query = parse_query(request, *VIEW, "limit", "offset", "cursor", "asOf")
         answer = await _read_asked(services, query)
     else:
         answer = await services.pages.read_leaderboard(DEFAULT_BOARD, DEFAULT_PAGE)
@@ -49,7 +49,7 @@ async def read_leaderboard(services: Services, request: Request) -> HTTPResponse
 async def _read_asked(services: Services, query: Query) -> PageAnswer:
     """The page that a query asks for: of a board, of a group of it, or of its past."""
     board, window, first_day = parse_view(query)
-    group, as_of, key = query.text("group"), parse_as_of(query), _parse_key(query)
+    group, as_of, key = parse_group(query), parse_as_of(query), _parse_key(query)
     if as_of is not None:
         query.refuse_together("asOf", "group", "cursor")
         if window != ALL:
@@ -57,7 +57,7 @@ async def _read_asked(services: Services, query: Query) -> PageAnswer:
         limit, offset, _ = key
         return await services.pages.read_past(board, as_of, offset=offset, limit=limit)
     if group is not None:
-        return await services.pages.read_group(board, check_name("group", group), key, window, first_day)
+        return await services.pages.read_group(board, group, key, window, first_day)
     return await services.pages.read_leaderboard(board, key, window, first_day)
 
 
@@ -67,6 +67,15 @@ def _parse_key(query: Query) -> Key:
     offset = parse_integer(query, "offset", 0, low=0, high=SCORE_MAX)
     cursor = query.text("cursor")
     return limit, offset, decode_cursor(cursor) if cursor is not None else None
+
+
+def parse_group(query: Query) -> str | None:
+    """The group that a query asks to rank within, or None.
+
+    :raises Invalid: if it can't be a group's id.
+    """
+    group = query.text("group")
+    return check_name("group", group) if group is not None else None
 
 
 def matches(if_none_match: str | None, etag: str) -> bool:
@@ -84,7 +93,8 @@ async def read_around(services: Services, request: Request, user_id: str) -> HTT
     user = decode_user_id(user_id)
     board, window, first_day = parse_view(query)
     radius = parse_integer(query, "radius", RADIUS, low=0, high=RADIUS_MAX)
-    return json_response(await services.pages.read_around(board, user, radius, window, first_day))
+    group = parse_group(query)
+    return json_response(await services.pages.read_around(board, user, radius, window, first_day, group))
 
 
 async def read_users(services: Services, request: Request) -> HTTPResponse:
@@ -92,7 +102,8 @@ async def read_users(services: Services, request: Request) -> HTTPResponse:
     check_may_read(services, request)
     query = parse_query(request, *VIEW, "ids", "id")
     board, window, first_day = parse_view(query)
-    return json_response(await services.pages.read_users(board, parse_user_ids(query), window, first_day))
+    users, group = parse_user_ids(query), parse_group(query)
+    return json_response(await services.pages.read_users(board, users, window, first_day, group))
 
 
 async def read_stats(services: Services, request: Request, user_id: str) -> HTTPResponse:
@@ -105,14 +116,15 @@ async def read_stats(services: Services, request: Request, user_id: str) -> HTTP
     query = parse_query(request, *VIEW)
     user = decode_user_id(user_id)
     board, window, first_day = parse_view(query)
+    group = parse_group(query)
     try:
-        return json_response(await services.pages.read_stats(board, user, window, first_day))
+        return json_response(await services.pages.read_stats(board, user, window, first_day, group))
     except NotFound:
         caller = find_caller(services, request)
         if caller is None or not caller.sees_hidden(user):
             raise
         caller.may_use_board(board)
-        return json_response(await services.pages.read_hidden_stats(board, user, window, first_day))
+        return json_response(await services.pages.read_hidden_stats(board, user, window, first_day, group))
 
 
 async def read_history(services: Services, request: Request, user_id: str) -> HTTPResponse:

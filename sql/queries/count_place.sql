@@ -1,7 +1,7 @@
--- Counts what is before a place: entries and different scores above it, entries of the same score that come before it
--- by user id and by when they reached it, and entries with at least as high a score.
+-- Counts what is before a place: entries and different scores above it, and entries of the same score that come before it
+-- by user id, or by when they reached it.
 -- Params: $1 board text, $2 window text, $3 period text, $4 ties text, $5 score int8, $6 user text, $7 reached int8
--- Returns: one (above int8, levels int8, tied int8, at_least int8)
+-- Returns: one (above int8, levels int8, tied int8)
 SELECT
     (SELECT count(*) FROM totals
      WHERE board_id = $1 AND time_window = $2 AND period = $3::text::date AND NOT hidden
@@ -13,7 +13,4 @@ SELECT
     (SELECT count(*) FROM totals
      WHERE board_id = $1 AND time_window = $2 AND period = $3::text::date AND NOT hidden
        AND (-score) = (-$5::int8)
-       AND CASE WHEN $4 = 'first' THEN reached_seq < $7 ELSE user_id < $6 END) AS tied,
-    (SELECT count(*) FROM totals
-     WHERE board_id = $1 AND time_window = $2 AND period = $3::text::date AND NOT hidden
-       AND (-score) <= (-$5::int8)) AS at_least
+       AND CASE WHEN $4 = 'first' THEN reached_seq < $7 ELSE user_id < $6 END) AS tied

@@ -7,6 +7,7 @@ import pytest
 
 from scoreboard.contracts import load_queries
 from scoreboard.ledger import Ledger
+from scoreboard.stamps import Subject
 from tests.harness import Stores
 from tests.integration.test_past import FILL_TOTALS, nodes
 from tests.integration.test_plans import inline
@@ -53,7 +54,7 @@ def test_a_group_page_finds_each_total_by_its_key(run: Run, ledger: Ledger, fill
 def test_a_group_page_reads_as_many_totals_as_there_are_members(run: Run, ledger: Ledger, filled: Stores) -> None:
     before = read(filled, "totals")
     for _ in range(10):  # the statement's plan for all values is not worse
-        _, page = run(ledger.read_group_page("global", "g7", limit=10))
+        _, page = run(ledger.stamped_page(Subject("global", group="g7"), offset=0, limit=10, after=None))
         assert (page.total, len(page.entries)) == (MEMBERS, 10)
     run(ledger.close())  # what a connection counted is told at its end
     assert read(filled, "totals") - before == 10 * MEMBERS

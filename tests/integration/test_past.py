@@ -115,6 +115,11 @@ class Past:
             self.states = [{pseudonym if u == user else u: s for u, s in states.items()} for states in self.states]
             self.append(pseudonym, replace(self.states[-1][pseudonym], hidden=True))
 
+    def at(self, moment: int | datetime, *, offset: int, limit: int) -> Page:
+        """A page of it as it stood at a seq or a time."""
+        _, page = self.run(self.ledger.stamped_past_page(self.prefix, moment, offset=offset, limit=limit))
+        return page
+
     @property
     def seq(self) -> int:
         """That of the event that is being applied."""
@@ -156,9 +161,9 @@ def test_every_position_shows_what_the_board_showed_there(
         for cost in ALWAYS.values():
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(totals, "BACK_COST", cost)
-                page = run(ledger.read_past_page(past.prefix, seq, offset=0, limit=100))
+                page = past.at(seq, offset=0, limit=100)
                 assert (shown(page), page.position.seq, page.total, page.more) == (expected, seq, len(expected), False)
-                rest = run(ledger.read_past_page(past.prefix, seq, offset=1, limit=1))
+                rest = past.at(seq, offset=1, limit=1)
                 assert (shown(rest), rest.total, rest.more) == (expected[1:2], len(expected), len(expected) > 2)
 
 
@@ -175,7 +180,7 @@ def test_a_time_is_the_last_event_at_or_before_it(
     )
     for tenths, seq in ((-1, 0), (0, 2), (5, 2), (10, 5), (19, 5), (20, 8), (25, 8), (30, 9), (1_000, 9)):
         at = datetime.fromisoformat("1970-01-01T00:00:00+00:00").timestamp() + tenths / 10
-        page = run(ledger.read_past_page(past.prefix, datetime.fromtimestamp(at).astimezone(), offset=0, limit=10))
+        page = past.at(datetime.fromtimestamp(at).astimezone(), offset=0, limit=10)
         assert (page.position.seq, shown(page)) == (seq, past.live[seq]), tenths
 
 
@@ -187,7 +192,7 @@ def test_what_is_too_far_from_both_ends_is_refused(run: Run, ledger: Ledger, mon
     answered = []
     for seq in range(21):
         try:
-            page = run(ledger.read_past_page(past.prefix, seq, offset=0, limit=5))
+            page = past.at(seq, offset=0, limit=5)
         except Invalid as exc:
             assert f"{seq} events from its start and {20 - seq} from its end" in exc.detail and "6 events" in exc.detail
         else:
@@ -201,15 +206,15 @@ def test_who_was_first_is_looked_for_in_bounds(run: Run, ledger: Ledger, monkeyp
     past = Past(run, ledger, "first", "best", None)
     for action in ("win", *["lose"] * 20, "more"):
         past.apply("submit", "a", action)
-    assert shown(run(ledger.read_past_page(past.prefix, 21, offset=0, limit=5))) == past.live[21]
+    assert shown(past.at(21, offset=0, limit=5)) == past.live[21]
     for bound, is_found in ((20, False), (21, True)):
         monkeypatch.setattr(totals, "PAST_EVENTS_MAX", bound)
         monkeypatch.setattr(totals, "BACK_COST", -100)
         if is_found:
-            assert shown(run(ledger.read_past_page(past.prefix, 21, offset=0, limit=5))) == past.live[21]
+            assert shown(past.at(21, offset=0, limit=5)) == past.live[21]
             continue
         with pytest.raises(Invalid, match=f"{bound} events"):
-            run(ledger.read_past_page(past.prefix, 21, offset=0, limit=5))
+            past.at(21, offset=0, limit=5)
 
 
 # -- plans
@@ -258,7 +263,7 @@ def test_a_board_of_the_past_reads_what_is_nearer(
     run: Run, ledger: Ledger, filled: Stores, seq: int, read: int
 ) -> None:
     before = entries_read(filled)
-    page = run(ledger.read_past_page("global", seq, offset=0, limit=10))
+    _, page = run(ledger.stamped_past_page("global", seq, offset=0, limit=10))
     assert len(page.entries) == 10
     run(ledger.close())  # what a connection counted is told at its end
     assert entries_read(filled) - before < read

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scoreboard.acknowledged import Acknowledged
+from scoreboard.costly import Costly
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
 from scoreboard.model import Action, Submission
@@ -39,8 +40,10 @@ def model_around(ranking: list[Entry], user: str, radius: int) -> list[Entry]:
 def reads(run: Run, ledger: Ledger, ranks: Ranks, repair: Repair) -> tuple[Reads, Reads]:
     """Reads from the ranking, and reads that have only the ledger."""
     away = Ranks.open("redis://127.0.0.1:1/0")
-    ours = Reads(ledger, ranks, repair, Metrics(), Acknowledged())
-    without = Reads(ledger, away, Repair(ledger, away, Metrics(), lambda board: None), Metrics(), Acknowledged())
+    costly = Costly(ledger, Metrics())
+    ours = Reads(ledger, ranks, repair, Metrics(), Acknowledged(), costly)
+    unwatched = Repair(ledger, away, Metrics(), lambda board: None)
+    without = Reads(ledger, away, unwatched, Metrics(), Acknowledged(), costly)
     return ours, without
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from scoreboard import repair as repair_module
 from scoreboard.acknowledged import Acknowledged
+from scoreboard.costly import Costly
 from scoreboard.errors import NotFound
 from scoreboard.feed import Feed
 from scoreboard.ledger import Ledger
@@ -139,7 +140,12 @@ def test_events_read_back_have_a_rank_before_unless_they_are_first(
 ) -> None:
     metrics = Metrics()
     feed = Feed(
-        ledger, ranks, Reads(ledger, ranks, repair, metrics, Acknowledged()), Pump(metrics), metrics, repair.see
+        ledger,
+        ranks,
+        Reads(ledger, ranks, repair, metrics, Acknowledged(), Costly(ledger, metrics)),
+        Pump(metrics),
+        metrics,
+        repair.see,
     )
     record(run, ledger, "old")
     record(run, ledger, "new", "old", "new")
@@ -174,7 +180,7 @@ class TestReads:
     def test_nothing_older_than_what_was_acknowledged(
         self, run: Run, ledger: Ledger, ranks: Ranks, repair: Repair
     ) -> None:
-        reads = Reads(ledger, ranks, repair, Metrics(), acknowledged := Acknowledged())
+        reads = Reads(ledger, ranks, repair, Metrics(), acknowledged := Acknowledged(), Costly(ledger, Metrics()))
         run(repair.heal("global"))
         record(run, ledger, "a")
         assert run(reads.read_page("global", offset=0, limit=10)).position.seq == 0
@@ -185,7 +191,7 @@ class TestReads:
     def test_whom_the_ranking_does_not_know_yet_is_looked_for_in_the_ledger(
         self, run: Run, ledger: Ledger, ranks: Ranks, repair: Repair
     ) -> None:
-        reads = Reads(ledger, ranks, repair, Metrics(), Acknowledged())
+        reads = Reads(ledger, ranks, repair, Metrics(), Acknowledged(), Costly(ledger, Metrics()))
         run(repair.heal("global"))
         record(run, ledger, "a")
         assert run(reads.read_standing("global", "a")).users[0].rank == 1
@@ -195,7 +201,7 @@ class TestReads:
     def test_a_head_that_was_long_not_confirmed_is_not_trusted(
         self, run: Run, ledger: Ledger, ranks: Ranks, repair: Repair, stores: Stores
     ) -> None:
-        reads = Reads(ledger, ranks, repair, Metrics(), Acknowledged())
+        reads = Reads(ledger, ranks, repair, Metrics(), Acknowledged(), Costly(ledger, Metrics()))
         run(repair.heal("global"))
         record(run, ledger, "a")
         with stores.redis() as client:
@@ -204,7 +210,7 @@ class TestReads:
 
     def test_with_redis_away_pages_come_from_the_ledger(self, run: Run, ledger: Ledger, repair: Repair) -> None:
         away = Ranks.open("redis://127.0.0.1:1/0")
-        reads = Reads(ledger, away, repair, Metrics(), Acknowledged())
+        reads = Reads(ledger, away, repair, Metrics(), Acknowledged(), Costly(ledger, Metrics()))
         record(run, ledger, "a", "b", "b")
         page = run(reads.read_page("global", offset=0, limit=1))
         assert [(e.rank, e.user_id, e.score) for e in page.entries] == [(1, "b", 20)]
@@ -214,7 +220,7 @@ class TestReads:
     def test_what_was_acknowledged_of_a_lost_history_is_forgotten(
         self, run: Run, ledger: Ledger, ranks: Ranks, repair: Repair, stores: Stores
     ) -> None:
-        reads = Reads(ledger, ranks, repair, Metrics(), acknowledged := Acknowledged())
+        reads = Reads(ledger, ranks, repair, Metrics(), acknowledged := Acknowledged(), Costly(ledger, Metrics()))
         record(run, ledger, "a")
         acknowledged.note("global", run(ledger.read_heads({"global": []}))["global"][0].position)
         stores.query("UPDATE boards SET epoch = 'another1'")

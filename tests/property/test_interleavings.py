@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from scoreboard.acknowledged import Acknowledged
 from scoreboard.board_log import BoardLog, Reader
+from scoreboard.costly import Costly
 from scoreboard.errors import Overloaded, Unavailable
 from scoreboard.feed import Feed
 from scoreboard.metrics import Metrics
@@ -54,7 +55,8 @@ class Server:
         metrics = Metrics()
         self.repair = Repair(self.ledger, self.ranks, metrics, on_healed=lambda board: self.feed.refresh(board))  # type: ignore[arg-type]
         self.acknowledged = Acknowledged()
-        self.reads = Reads(self.ledger, self.ranks, self.repair, metrics, self.acknowledged)  # type: ignore[arg-type]
+        costly = Costly(self.ledger, metrics)  # type: ignore[arg-type]
+        self.reads = Reads(self.ledger, self.ranks, self.repair, metrics, self.acknowledged, costly)  # type: ignore[arg-type]
         self.feed = Feed(self.ledger, self.ranks, self.reads, Pump(metrics), metrics, on_seen=self.repair.see)  # type: ignore[arg-type]
         self.writer = Writer(self.ledger, self.ranks, self.repair, metrics, on_answer=self._answer)  # type: ignore[arg-type]
         self.tasks = [world.loop.create_task(run()) for run in (self.repair.run, self.feed.watch)]
