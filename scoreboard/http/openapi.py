@@ -252,7 +252,7 @@ def _paths() -> dict[str, Any]:
             "get": _operation(
                 "readStats",
                 "users",
-                "A user's place on a board",
+                "A user's place on a board; of a hidden user only to that user, boards:read and admin",
                 [user, *view],
                 {"200": _json("Stats"), **_problems(401, 404, 422, 503)},
                 security=public,
@@ -286,9 +286,14 @@ def _paths() -> dict[str, Any]:
             "delete": _operation(
                 "eraseUser",
                 "users",
-                "Forget a user's id everywhere; the sums of the boards stay (the user itself, or scope admin)",
+                "Forget a user's id everywhere; the sums of the boards stay, and so does being hidden (the user itself once "
+                "in 24 hours, or scope admin)",
                 [user],
-                {"204": {"description": "Erased"}, **_problems(401, 403, 404, 422, 503)},
+                {
+                    "204": {"description": "Erased"},
+                    **_problems(401, 403, 404, 422, 503),
+                    **_problem(429, "rate_limited"),
+                },
                 security=signed,
             ),
         },
@@ -296,9 +301,9 @@ def _paths() -> dict[str, Any]:
             "post": _operation(
                 "hideUser",
                 "users",
-                "Keep a user out of every ranking (scope admin)",
+                "Keep a user out of every ranking, also one who is yet to come (scope admin)",
                 [user],
-                {"200": _json("User"), **_problems(401, 403, 404, 422, 503)},
+                {"200": _json("User"), **_problems(401, 403, 422, 503)},
                 security=signed,
             )
         },
@@ -384,6 +389,26 @@ def _paths() -> dict[str, Any]:
                 security=signed,
             )
         },
+        "/api/boards/{board}/users/{userId}/hide": {
+            "post": _operation(
+                "hideUserOnBoard",
+                "boards",
+                "Keep a user out of the ranking of one board, also one who is yet to come (scope admin)",
+                [in_path, user],
+                {"200": _json("UserOnBoard"), **_problems(401, 403, 404, 422, 503)},
+                security=signed,
+            )
+        },
+        "/api/boards/{board}/users/{userId}/unhide": {
+            "post": _operation(
+                "unhideUserOnBoard",
+                "boards",
+                "End that a user is hidden on one board; who is hidden everywhere stays so (scope admin)",
+                [in_path, user],
+                {"200": _json("UserOnBoard"), **_problems(401, 403, 404, 422, 503)},
+                security=signed,
+            )
+        },
         "/api/boards/{board}/actions": {
             "get": _operation(
                 "listActions",
@@ -432,7 +457,7 @@ def _paths() -> dict[str, Any]:
             "get": _operation(
                 "readGroup",
                 "groups",
-                "A group's members, in the order of their ids",
+                "A group's members, in the order of their ids; hidden ones for scope admin only",
                 [
                     in_path,
                     group,
@@ -541,30 +566,50 @@ def _schemas() -> dict[str, Schema]:
     accepted = _object(status={"enum": ["recorded", "replayed"]}, **receipt["properties"])
     rejected = _object(status={"const": "rejected"}, code={"enum": sorted(problem_codes())}, detail=TEXT)
     return {
-        "Name": {**TEXT, "minLength": 1, "maxLength": ID_CHARS_MAX, "pattern": "^[A-Za-z0-9._-]+$"},
-        "UserId": {**TEXT, "minLength": 1, "maxLength": ID_CHARS_MAX},
+        "Name": {
+            **TEXT,
+            "minLength": 1,
+            "maxLength": ID_CHARS_MAX,
+            "pattern": "^[A-Za-z0-9._-]+$",
+            "not": {"enum": [".", ".."]},
+        },
+        "UserId": {
+            **TEXT,
+            "minLength": 1,
+            "maxLength": ID_CHARS_MAX,
+            "description": "Brought to Unicode NFC, in which its length counts. Something in it can be seen. Nothing in it "
+            "turns the direction of writing, and but for joiners between letters or emoji nothing is invisible. Not . or ..",
+        },
         "Receipt": receipt,
         "BatchResults": _object(results={"type": "array", "items": {"oneOf": [accepted, rejected]}}),
         "Page": page,
         "Entries": _with_period(_object(**_entries(entry))),
         "Places": _with_period(_object(**_entries(place))),
         "Stats": _with_period(
-            _object(
-                userId=TEXT,
-                displayName=NO_NAME,
-                board=TEXT,
-                window=TEXT,
-                score=SCORE,
-                rank=RANK,
-                total=COUNT,
-                percentile={"type": "number", "minimum": 0, "maximum": 100},
-                submissions=COUNT,
-                firstAt=TIME,
-                lastAt=TIME,
-                seq=COUNT,
+            _with_hidden(
+                _object(
+                    userId=TEXT,
+                    displayName=NO_NAME,
+                    board=TEXT,
+                    window=TEXT,
+                    score=SCORE,
+                    rank={"type": ["integer", "null"], "minimum": 1, "description": "null for a hidden user"},
+                    total=COUNT,
+                    percentile={"type": ["number", "null"], "minimum": 0, "maximum": 100},
+                    submissions=COUNT,
+                    firstAt=TIME,
+                    lastAt=TIME,
+                    seq=COUNT,
+                )
             )
         ),
         "User": _object(userId=TEXT, displayName=NO_NAME, hidden={"type": "boolean"}),
+        "UserOnBoard": _object(
+            board=TEXT,
+            userId=TEXT,
+            displayName=NO_NAME,
+            hidden={"type": "boolean", "description": "On this board: hidden on it or everywhere"},
+        ),
         "Periods": _object(
             board=TEXT,
             window=TEXT,
@@ -595,7 +640,7 @@ def _schemas() -> dict[str, Schema]:
             board=TEXT,
             group=TEXT,
             members={"type": "array", "items": TEXT},
-            total={**COUNT, "description": "Members in all"},
+            total={**COUNT, "description": "Members in all; without hidden ones where these are not listed"},
             next=NO_NAME,
         ),
         "Health": _object(status=TEXT),
@@ -629,6 +674,11 @@ def _entries(item: Schema) -> dict[str, Schema]:
 
 def _with_period(schema: Schema) -> Schema:
     schema["properties"]["period"] = {**DAY, "description": "Of a window other than all"}
+    return schema
+
+
+def _with_hidden(schema: Schema) -> Schema:
+    schema["properties"]["hidden"] = {"const": True, "description": "Only where the user is kept out of the ranking"}
     return schema
 
 
@@ -672,6 +722,11 @@ def _problems(*statuses: int) -> dict[str, Schema]:
         }
         for status in statuses
     }
+
+
+def _problem(status: int, code: str) -> dict[str, Schema]:
+    """A status that has one code here, of several elsewhere."""
+    return {str(status): {**_problems(status)[str(status)], "description": code}}
 
 
 def _operation(

@@ -15,7 +15,11 @@ from pathlib import Path
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from scoreboard.config import load_config
+from tests.e2e.answers import check_problem
 from tests.e2e.embedded import processes_of
 from tests.harness import SECRET, Server, StoreFactory, Stores, Stream, make_token, wait_until
 
@@ -130,18 +134,92 @@ def test_embedded_server_says_where_it_keeps_things_and_listens_last(
     assert secret.stat().st_mode & 0o077 == 0
 
 
-def test_demo_signs_in_a_demo_user_that_can_play(start_embedded: Callable[..., Server]) -> None:
-    server = start_embedded()
+def test_demo_signs_in_a_demo_user_that_can_play_and_nothing_else(start_embedded: Callable[..., Server]) -> None:
+    server = start_embedded(WORKERS="2")  # whichever of them is asked knows the other's tokens
+    admin = bearer(server, "root", "admin")
     with server.client() as client:
         demo = client.get("/demo").json()
         headers = {"Authorization": f"Bearer {demo['token']}"}
         action = demo["actions"][0]["actionId"]
-        receipt = client.post("/api/scores", json={"actionId": action}, headers=headers).json()
-        assert receipt["userId"] == demo["userId"]
-        assert client.put("/api/boards/x", json={}, headers=headers).status_code == 403
+        for _ in range(8):
+            with server.client() as other:
+                receipt = other.post("/api/scores", json={"actionId": action}, headers=headers).json()
+                assert receipt["userId"] == demo["userId"]
         assert client.get("/demo?user=alice").status_code == 422
-        other = {"actionId": action, "userId": "alice"}
-        assert client.post("/api/scores", json=other, headers=headers).status_code == 403
+        assert client.put("/api/boards/quiz", json={}, headers=admin).status_code == 201
+        client.put(f"/api/boards/quiz/actions/{action}", json={"points": 1}, headers=admin)
+        user = demo["userId"]
+        batch = {"submissions": [{"actionId": action}]}
+        refused = [
+            client.post("/api/scores", json={"actionId": action, "board": "quiz"}, headers=headers),
+            client.post("/api/scores", json={"actionId": action, "userId": "alice"}, headers=headers),
+            client.post("/api/scores", json={"actionId": action, "userId": "demo-other"}, headers=headers),
+            client.post("/api/scores/batch", json=batch, headers=headers),
+            client.delete(f"/api/users/{user}", headers=headers),
+            client.get(f"/api/users/{user}/history", headers=headers),
+            client.put("/api/boards/x", json={}, headers=headers),
+            client.post(f"/api/users/{user}/hide", headers=headers),
+        ]
+        for answer in refused:
+            check_problem(answer, 403, "forbidden")
+        assert client.post(f"/api/users/{user}/hide", headers=admin).status_code == 200
+        own = client.get(f"/api/users/{user}/stats", headers=headers).json()
+        assert own["hidden"] is True
+    # The token outlives the server, and is nothing that the operator's secret has signed.
+    secret = next(Path(str(server.command()[-1])).glob("jwt_secret")).read_text().strip()
+    with pytest.raises(jwt.InvalidSignatureError):
+        jwt.decode(demo["token"], secret, algorithms=["HS256"], options={"verify_aud": False})
+    assert server.stop() == 0
+    with server.start().client() as client:
+        assert client.post("/api/scores", json={"actionId": action}, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_there"),
+    [
+        ({}, True),
+        ({"DEMO": "off"}, False),
+        ({"HOST": "0.0.0.0"}, False),
+        ({"HOST": "0.0.0.0", "DEMO": "on"}, True),
+        ({"HOST": "::1", "DEMO": "auto"}, True),
+        ({"PUBLIC_READS": "false"}, False),
+        ({"DATABASE_URL": "postgresql://x/y", "REDIS_URL": "redis://x", "JWT_SECRET": SECRET}, False),
+        ({"DATABASE_URL": "postgresql://x/y", "REDIS_URL": "redis://x", "JWT_SECRET": SECRET, "DEMO": "on"}, True),
+    ],
+)
+def test_where_there_is_a_demo(settings: dict[str, str], is_there: bool) -> None:
+    config = load_config({f"SCOREBOARD_{name}": value for name, value in settings.items()})
+    assert config.has_demo is is_there
+
+
+def test_demo_signs_nobody_in_where_it_is_off(start_embedded: Callable[..., Server]) -> None:
+    server = start_embedded(DEMO="off")
+    with server.client() as client:
+        assert client.get("/demo").status_code == 404
+
+
+def test_demo_is_there_beside_any_key_where_it_is_on(start_server: Callable[..., Server]) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, form).decode()
+    settings = {"JWT_SECRET": "", "JWT_PUBLIC_KEY": public, "JWT_ALGORITHMS": "ES256", "JWT_ISSUER": "login"}
+    server = start_server(**settings, DEMO="on", PUBLIC_READS="false")
+    other = start_server(**settings, DEMO="on", PUBLIC_READS="false")
+    claims = {"sub": "root", "exp": 2**33, "iss": "login", "scope": "admin"}
+    admin = {"Authorization": f"Bearer {jwt.encode(claims, key, algorithm='ES256')}"}
+    with server.client() as client, other.client() as elsewhere:
+        assert client.put("/api/boards/global/actions/win", json={"points": 10}, headers=admin).status_code == 201
+        assert client.put("/api/boards/quiz", json={}, headers=admin).status_code == 201
+        demo = client.get("/demo").json()
+        headers = {"Authorization": f"Bearer {demo['token']}"}
+        assert elsewhere.post("/api/scores", json={"actionId": "win"}, headers=headers).json()["rank"] == 1
+        assert elsewhere.get("/api/leaderboard", headers=headers).json()["total"] == 1
+        for path in (
+            "/api/leaderboard?board=quiz",
+            "/api/boards/quiz",
+            f"/api/users/{demo['userId']}/stats?board=quiz",
+        ):
+            check_problem(elsewhere.get(path, headers=headers), 403, "forbidden", "quiz")
 
 
 def test_demo_signs_nobody_in_where_boards_are_private(start_embedded: Callable[..., Server]) -> None:
@@ -154,6 +232,58 @@ def test_demo_signs_nobody_in_where_boards_are_private(start_embedded: Callable[
 def test_demo_exists_only_with_embedded_stores(server: Server) -> None:
     with server.client() as client:
         assert client.get("/demo").status_code == 404
+
+
+# -- the key of digests
+
+
+def hide_and_erase(server: Server, user: str) -> None:
+    with server.client("root", "admin scores:any") as client:
+        server.put_action("win", 10)
+        for path in ("hide", ""):
+            method, where = ("POST", f"/api/users/{user}/hide") if path else ("DELETE", f"/api/users/{user}")
+            assert client.request(method, where).status_code in (200, 204)
+
+
+DIGEST_KEYS = ("a key of digests, long enough to be one", "another key of digests, long enough too")
+
+
+@pytest.mark.parametrize("key", ["", DIGEST_KEYS[0]])
+def test_another_key_of_digests_is_refused_once_somebody_is_remembered(
+    start_server: Callable[..., Server], key: str
+) -> None:
+    named = {"DIGEST_KEY": key} if key else {}
+    for changed in DIGEST_KEYS:  # as long as nobody is remembered it may be changed
+        assert start_server(DIGEST_KEY=changed).stop() == 0
+    server = start_server(**named)
+    hide_and_erase(server, "cheat")
+    second = start_server(**named)
+    with second.client("root", "admin scores:any") as client:
+        assert client.post("/api/scores", json={"actionId": "win", "userId": "cheat"}).json()["rank"] is None
+    assert [each.stop() for each in (server, second)] == [0, 0]
+    hide_and_erase(start_server(**named), "cheat")
+    wrong = [{"DIGEST_KEY": DIGEST_KEYS[1]}, *([{}] if key else [])]
+    for settings in wrong:
+        with pytest.raises(AssertionError, match="did not start") as refused:
+            start_server(**settings)
+        assert "SCOREBOARD_DIGEST_KEY" in str(refused.value)
+        assert "Traceback" not in str(refused.value)
+
+
+def test_the_key_of_digests_is_a_file_with_embedded_stores(
+    start_embedded: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = start_embedded()
+    file = tmp_path / "data" / "digest_key"
+    assert file.stat().st_mode & 0o077 == 0
+    admin = bearer(server, "root", "admin scores:any")
+    with server.client() as client:
+        assert client.post("/api/users/cheat/hide", headers=admin).status_code == 200
+        assert client.delete("/api/users/cheat", headers=admin).status_code == 204
+    assert server.stop() == 0
+    with server.start().client() as client:
+        body = {"actionId": "win", "userId": "cheat"}
+        assert client.post("/api/scores", json=body, headers=admin).json()["rank"] is None
 
 
 # -- ending
@@ -268,6 +398,12 @@ REFUSED = [
     ("REDIS_URL", "http://x"),
     ("REDIS_URL", "localhost:6379"),
     ("JWT_SECRET", "x" * 31),
+    ("JWT_SECRET", "x" * 64),
+    ("JWT_LEEWAY_SECONDS", "301"),
+    ("JWT_LEEWAY_SECONDS", "-1"),
+    ("DIGEST_KEY", "x" * 64),
+    ("DIGEST_KEY", "short"),
+    ("DEMO", "maybe"),
     ("JWT_ALGORITHMS", "none"),
     ("JWT_ALGORITHMS", "HS256,none"),
     ("JWT_ALGORITHMS", "HS256,RS256"),
@@ -400,7 +536,7 @@ def test_issuer_and_audience_are_checked_when_configured(start_server: Callable[
 
 
 def test_only_the_configured_algorithm_is_accepted(start_server: Callable[..., Server]) -> None:
-    secret = "s" * 64
+    secret = "quite another secret, that is long enough for every algorithm of its kind"
     server = start_server(JWT_SECRET=secret, JWT_ALGORITHMS="HS512")
     claims = {"sub": "alice", "exp": int(time.time()) + 60}
     with server.client() as client:
@@ -464,6 +600,11 @@ def test_token_is_signed_with_the_configured_secret(idle: Server) -> None:
         ["--user", "a\nb"],
         ["--user", "a", "--ttl", "0"],
         ["--user", "a", "--ttl", "x"],
+        ["--user", "a\u200b"],
+        ["--user", ".."],
+        ["--user", "a", "--scope", "root"],
+        ["--user", "a", "--scope", "admin,scores:any"],
+        ["--user", "a", "--scope", "admin scores:all"],
     ],
 )
 def test_bad_token_arguments_are_refused(idle: Server, arguments: list[str]) -> None:

@@ -19,14 +19,12 @@ ODD_USERS = [
     "%41",
     "a?b=c&d",
     "a#b",
-    "..",
-    ".",
+    "...",
     "a+b",
     "a;b,c",
     '"q"',
     "<b>",
-    "\u200d",
-    "e\u0301",
+    "\u0646\u06cc\u200c\u0645",
 ]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
@@ -521,7 +519,7 @@ def test_two_boards_are_independent(admin: httpx.Client) -> None:
 
 
 def test_board_may_have_any_name_of_the_allowed_characters(admin: httpx.Client) -> None:
-    for board in ("..", ".", "-", "_", "A.b-c_9", "b" * 64):
+    for board in ("...", "-", "_", "A.b-c_9", "b" * 64):
         assert admin.put(f"/api/boards/{segment(board)}", json={}).status_code == 201
         assert read(admin, board)["board"] == board
 
@@ -662,8 +660,7 @@ def oddities(admin: httpx.Client) -> str:
 @pytest.mark.parametrize("user", ODD_USERS)
 def test_odd_users_are_found_by_their_ids(public: httpx.Client, admin: httpx.Client, user: str) -> None:
     assert admin.post("/api/scores", json={"board": "oddities", "actionId": "step", "userId": user}).status_code == 200
-    if user not in (".", ".."):  # clients take these out of paths
-        assert user in [found for _, found in read_around(public, "oddities", user, 50)]
+    assert user in [found for _, found in read_around(public, "oddities", user, 50)]
     once, twice = quote(user, safe=""), quote(quote(user, safe=""), safe="")
     for query in (f"ids=nobody,{twice}", f"id=nobody&id={once}"):
         entries = public.get(f"/api/leaderboard/users?board=oddities&{query}").json()["leaderboard"]
