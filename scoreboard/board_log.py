@@ -285,7 +285,7 @@ class BoardLog:
 
     def reaches(self, seq: int) -> bool:
         """Whether a reader who knows everything up to a seq finds here all that it needs."""
-        return seq <= self.seq and (seq >= self.start_seq or self._begins)
+        return seq <= self.seq and (self._begins or seq >= max(self.start_seq, self.broken.seq))
 
     def encode_from(self, index: int, kinds: int) -> tuple[bytes, int] | None:
         """What a reader at an absolute index is due, and how many events were folded away; None if it is lost."""

@@ -180,8 +180,8 @@ class Feed:
                 elif (broken := await self._fill_gap(followed, page)) is not None:
                     followed.restart(page, broken)
                 elif page.position == followed.position and not followed.shows(page):
-                    # The ranking was wrong, and so is what readers know of it.
-                    followed.restart(page, Break("rebuilt", page.position.seq))
+                    # The ranking was wrong, and so is what readers know of it, up to where they are now.
+                    followed.restart(page, Break("rebuilt", page.position.seq + 1))
             followed.stale = False
             self._pump.mark(followed)
         except Invalid:  # the board does not have the window any more: who asks again is told so

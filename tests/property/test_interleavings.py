@@ -1,4 +1,4 @@
-"""Writer, repair and feed of two servers in every order that hypothesis can find: P1 to P5 without sockets.
+"""Writer, repair, feed and pump of two servers in every order that hypothesis can find: P1 to P5 without sockets.
 
 The parts are the real ones; the stores and the clock are simulated, so that each step is chosen: which call goes on,
 whether its request or its answer is lost, when time passes, when a store loses what it had. Whatever happens, once
@@ -20,12 +20,14 @@ from scoreboard.board_log import BoardLog, Reader
 from scoreboard.costly import Costly
 from scoreboard.errors import Overloaded, Unavailable
 from scoreboard.feed import Feed
+from scoreboard.frames import LEADERBOARD, SCORES
 from scoreboard.metrics import Metrics
 from scoreboard.model import Submission, format_time
-from scoreboard.pump import Pump
+from scoreboard.pump import RESET_S, Pump
 from scoreboard.reads import Reads
 from scoreboard.repair import Repair
 from scoreboard.writer import Receipt, Writer
+from tests.harness import Frame, Parser
 from tests.property.simulation import LedgerState, RanksState, SimulatedLedger, SimulatedRanks, World
 
 BOARD = "global"
@@ -47,6 +49,100 @@ class Asked:
     era: int
 
 
+class Follower:
+    """Somebody who reads the stream, is cut off, and comes back to either server with the last id that came.
+
+    It is the transport of its own connection. What was written to it is read later, or in part when it is cut.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.scores: dict[object, object] = {}
+        self.top: list[tuple[object, object]] = []
+        self.last: str | None = None
+        self.awaits_snapshot = True
+        self.reset_at = float("-inf")
+        self._connecting: asyncio.Task[None] | None = None
+        self._pump: Pump | None = None
+        self._reader: Reader | None = None
+        self._parser = Parser()
+        self._unread = b""
+
+    @property
+    def is_reading(self) -> bool:
+        return self._reader is not None and self._reader.log is not None
+
+    def connect(self, server: "Server") -> None:
+        """Come back to a server, unless that is under way; a server that can't tell now is asked again later."""
+        if self.is_reading or (self._connecting is not None and not self._connecting.done()):
+            return
+        self._parser, self._unread, self._pump = Parser(), b"", server.pump
+        self.reset_at = float("-inf")
+        self._connecting = self._world.loop.create_task(self._connect(server))
+        self._connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self._world.loop.settle()
+
+    async def _connect(self, server: "Server") -> None:
+        self.awaits_snapshot = self.last is None  # with an id it is what was known then that is gone on from
+        log, first = await server.feed.begin(BOARD, SCORES | LEADERBOARD, self.last)
+        self._reader = Reader(self, SCORES | LEADERBOARD, chunked=False)
+        server.pump.join(log, self._reader, first)
+
+    def cut(self, share: float) -> None:
+        """The connection breaks when a share of what is on its way has come."""
+        if self._reader is not None and self._pump is not None:
+            self._pump.leave(self._reader)
+            self._read(self._unread[: round(len(self._unread) * share)])
+            self._reader, self._unread = None, b""
+
+    def read(self) -> None:
+        data, self._unread = self._unread, b""
+        self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        self._parser.feed(data)
+        for frame in self._parser.take():
+            self._take(frame)
+
+    def _take(self, frame: Frame) -> None:
+        if frame.event == "reset":
+            self.awaits_snapshot = True
+            return
+        is_snapshot = self.awaits_snapshot
+        if frame.event == "leaderboard":
+            self.top = [(entry["userId"], entry["score"]) for entry in frame.data["top10"]]  # type: ignore[attr-defined]
+            if self.awaits_snapshot:  # there are few users, so that it has them all
+                self.scores, self.awaits_snapshot = dict(self.top), False
+        elif frame.data["score"] is None:
+            self.scores.pop(frame.data["userId"], None)
+        else:
+            self.scores[frame.data["userId"]] = frame.data["score"]
+        if frame.id is not None:
+            epoch, _, seq = frame.id.rpartition("-")
+            before, _, known = (self.last or f"{epoch}-0").rpartition("-")
+            assert not self.awaits_snapshot, f"{frame} came before a snapshot"
+            assert is_snapshot or (epoch == before and int(seq) >= int(known)), f"{self.last} was followed by {frame}"
+            self.last = frame.id
+
+    def write(self, data: bytes) -> None:
+        if b"event: reset" in data and not data.startswith(b"retry: "):
+            now = self._world.loop.now
+            assert now - self.reset_at > RESET_S - 0.001, "two resets within a second"
+            self.reset_at = now
+        self._unread += data
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self._reader = None
+
+    abort = close
+
+
 class Server:
     """The parts of one server on the simulated stores."""
 
@@ -57,9 +153,11 @@ class Server:
         self.acknowledged = Acknowledged()
         costly = Costly(self.ledger, metrics)  # type: ignore[arg-type]
         self.reads = Reads(self.ledger, self.ranks, self.repair, metrics, self.acknowledged, costly)  # type: ignore[arg-type]
-        self.feed = Feed(self.ledger, self.ranks, self.reads, Pump(metrics), metrics, on_seen=self.repair.see)  # type: ignore[arg-type]
+        self.pump = Pump(metrics)
+        self.feed = Feed(self.ledger, self.ranks, self.reads, self.pump, metrics, on_seen=self.repair.see)  # type: ignore[arg-type]
         self.writer = Writer(self.ledger, self.ranks, self.repair, metrics, on_answer=self._answer)  # type: ignore[arg-type]
-        self.tasks = [world.loop.create_task(run()) for run in (self.repair.run, self.feed.watch)]
+        background = (self.repair.run, self.feed.watch, self.pump.run, self.pump.sweep)
+        self.tasks = [world.loop.create_task(run()) for run in background]
         self._world = world
         self.open()
 
@@ -91,11 +189,12 @@ class Play:
         self.era = 0
         self.backup: LedgerState | None = None
         self.snapshot: RanksState | None = None
+        self.followers = [Follower(world), Follower(world)]
         self.calm_down()
         for server in self.servers:
             assert server.log is not None
             # Somebody reads: a board without readers is closed and begun anew, which mends whatever is wrong with it.
-            server.log.readers.add(Reader(None, 0, chunked=False))  # type: ignore[arg-type]
+            server.log.readers.add(Reader(Follower(world), 0, chunked=False))
 
     @property
     def data(self) -> st.DataObject:
@@ -104,7 +203,7 @@ class Play:
 
     def step(self) -> None:
         """Something happens."""
-        steps = ["submit", "submit", "submit", "change user", "pass time", "deliver"]
+        steps = ["submit", "submit", "submit", "change user", "pass time", "deliver", "read", "cut"]
         steps += ["go on"] * 5 + ["flow"] if self.world.calls else []
         rarely = self.data.draw(st.integers(0, 9))
         if rarely == 9:
@@ -156,6 +255,17 @@ class Play:
             if server.feed.subscription.queue:
                 self.world.loop.call_soon(server.feed.subscription.deliver)  # type: ignore[attr-defined]
         self.world.loop.settle()
+
+    def read(self) -> None:
+        for follower in self.followers:
+            follower.read()
+
+    def cut(self) -> None:
+        """A reader is cut off, comes back, or both."""
+        follower = self.data.draw(st.sampled_from(self.followers))
+        if self.data.draw(st.booleans()):
+            follower.cut(self.data.draw(st.floats(0, 1)))
+        follower.connect(self.data.draw(st.sampled_from(self.servers)))
 
     def change_user(self) -> None:
         """A user is hidden, shown or erased: committed, and ranked by whoever asked for it, or by nobody."""
@@ -253,6 +363,9 @@ class Play:
                 for server in self.servers:
                     if server.log is None and server.opening.done():
                         server.open()
+                for number, follower in enumerate(self.followers):
+                    follower.read()
+                    follower.connect(self.servers[number])
                 self.world.loop.advance()
             self.check_always()
         raise AssertionError(self.wrong())
@@ -274,6 +387,9 @@ class Play:
                 found.append(f"a server's readers are at {log and log.position}, the ledger at {ledger.head()}")
             elif tuple((entry.user_id, entry.score) for entry in log.top) != tuple(ledger.order()):
                 found.append(f"readers see {log.top}, the ledger says {ledger.order()}")
+        for follower in self.followers:
+            if not follower.is_reading or follower.scores != ledger.scores() or follower.top != ledger.order():
+                found.append(f"who follows the stream knows {follower.scores}, {follower.top}, not {ledger.order()}")
         return found
 
     def check_answers(self) -> None:
