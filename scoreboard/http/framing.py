@@ -248,9 +248,9 @@ def _name_forbidden(found: bytes) -> str:
 def _refuse_size_line(line: bytes) -> BadRequest:
     """:param line: up to the byte that is wrong."""
     digits, semicolon, extension = line.partition(b";")
-    if semicolon and len(extension) > EXTENSION_BYTES_MAX:
+    if digits and len(extension) > EXTENSION_BYTES_MAX:
         return BadRequest(f"the extension of a chunk has more than {EXTENSION_BYTES_MAX} bytes")
-    if semicolon:
+    if digits and semicolon:
         return BadRequest(f"the extension of a chunk ends in {_show(extension[-2:])}, not in CRLF")
     if len(digits) > SIZE_DIGITS_MAX:
         return BadRequest(f"the size of a chunk has more than {SIZE_DIGITS_MAX} digits")
