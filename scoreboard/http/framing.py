@@ -242,7 +242,7 @@ def _name_forbidden(found: bytes) -> str:
         return "a carriage return without a line feed"
     if found == b"\n":
         return "a line feed without a carriage return"
-    return f"the control character 0x{found[0]:02x}"
+    return f"the control character U+{found[0]:04X}"
 
 
 def _refuse_size_line(line: bytes) -> BadRequest:
