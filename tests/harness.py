@@ -208,8 +208,12 @@ class Server:
             raise AssertionError(f"the server did not start (exit {code}): {self.log_tail()}")
         return self
 
+    def read_log(self) -> str:
+        """All that the server has logged."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
     def log_tail(self) -> str:
-        return self._log.read_text(errors="replace")[-3_000:] if self._log.exists() else ""
+        return self.read_log()[-3_000:]
 
     def stop(self, within_s: float = 30) -> int:
         """SIGTERM, and its exit code."""

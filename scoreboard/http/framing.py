@@ -242,15 +242,15 @@ def _name_forbidden(found: bytes) -> str:
         return "a carriage return without a line feed"
     if found == b"\n":
         return "a line feed without a carriage return"
-    return f"the control character 0x{found[0]:02x}"
+    return f"the control character U+{found[0]:04X}"
 
 
 def _refuse_size_line(line: bytes) -> BadRequest:
     """:param line: up to the byte that is wrong."""
     digits, semicolon, extension = line.partition(b";")
-    if semicolon and len(extension) > EXTENSION_BYTES_MAX:
+    if digits and len(extension) > EXTENSION_BYTES_MAX:
         return BadRequest(f"the extension of a chunk has more than {EXTENSION_BYTES_MAX} bytes")
-    if semicolon:
+    if digits and semicolon:
         return BadRequest(f"the extension of a chunk ends in {_show(extension[-2:])}, not in CRLF")
     if len(digits) > SIZE_DIGITS_MAX:
         return BadRequest(f"the size of a chunk has more than {SIZE_DIGITS_MAX} digits")
