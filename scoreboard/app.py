@@ -38,9 +38,11 @@ from scoreboard.model import Head
 from scoreboard.pages import Pages
 from scoreboard.pump import Pump
 from scoreboard.ranks import Ranks
+from scoreboard.readiness import Readiness
 from scoreboard.reads import Reads
 from scoreboard.repair import Repair
 from scoreboard.siblings import Siblings
+from scoreboard.stalls import Stalls
 from scoreboard.tasks import end_tasks
 from scoreboard.writer import Writer
 
@@ -71,6 +73,7 @@ class Parts:
     ) -> None:
         self.ledger, self.ranks = ledger, ranks
         self.metrics = Metrics()
+        self.stalls = Stalls(self.metrics)
         self.siblings = siblings
         self.acknowledged = Acknowledged(siblings.memory, siblings.number)
         self.repair = Repair(ledger, ranks, self.metrics, on_healed=self._heal_feed)
@@ -91,7 +94,7 @@ class Parts:
             feed=self.feed,
             pump=self.pump,
             ledger=ledger,
-            ranks=ranks,
+            readiness=Readiness(ledger.probe, ranks.probe),
             repair=self.repair,
             metrics=self.metrics,
             public_reads=config.public_reads,
@@ -140,6 +143,7 @@ class Parts:
             "pump": self.pump.run,
             "sweep": self.pump.sweep,
             "logs": flush_logs,
+            "stalls": self.stalls.watch,
         }
 
 
@@ -194,6 +198,7 @@ async def run_process(
         await parts.repair.prepare("global")
         await _until(lambda: parts.feed.subscription.proven, SUBSCRIBE_WAIT_S)
         server = await _start_serving(parts, listener)
+        parts.stalls.forget()
         on_listening()
         await stop.wait()
         await _drain(parts, server, config.drain_s)

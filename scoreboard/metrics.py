@@ -62,6 +62,9 @@ class Metrics:
         self.rolled_back = self._counter("rolled_back", "Transactions that PostgreSQL undid and that were repeated")
         self.overloaded = self._counter("overloaded", "Submissions refused because too many waited")
         self.rate_limited = self._counter("rate_limited", "Submissions refused by the rate limit")
+        self.loop_stall_seconds = self._histogram(
+            "loop_stall_seconds", "How late a timer came, 40 times a second: the event loop stood still", _SECONDS
+        )
         self.lag_events = Gauge(
             "scoreboard_lag_events", "Events by which the ranking lags most", registry=self._registry
         )

@@ -1,7 +1,8 @@
 """Applies ``sql/migrations`` in order: forward only, checksummed, one process at a time.
 
 A session-level advisory lock serialises instances that start together; each migration commits with its own record,
-so a crash between two leaves a schema that the next run continues from.
+so a crash between two leaves a schema that the next run continues from. At the end the planner gets to know tables that
+came with rows, from a backup for example.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import asyncpg
 
 from scoreboard.contracts import Migration, load_migrations
 from scoreboard.errors import StartupError
+from scoreboard.statistics import find_unknown, renew_statistics
 
 LOCK_KEY = 0x53_43_4F_52_45  # any constant of ours; "SCORE" in ASCII
 LOCK_WAIT_S = 60.0
@@ -44,7 +46,9 @@ async def migrate(database_url: str) -> list[str]:
     try:
         async with asyncio.timeout(LOCK_WAIT_S):
             await connection.execute("SELECT pg_advisory_lock($1)", LOCK_KEY)
-        return await _apply(connection, migrations)
+        applied = await _apply(connection, migrations)
+        await renew_statistics(connection, await find_unknown(connection))
+        return applied
     except TimeoutError as exc:
         raise StartupError(f"another process has been migrating for more than {LOCK_WAIT_S:.0f} s") from exc
     finally:

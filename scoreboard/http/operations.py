@@ -1,6 +1,5 @@
 """Health, metrics, documents, the live page and the demo behind its buttons."""
 
-import asyncio
 import mimetypes
 import re
 import secrets
@@ -8,10 +7,11 @@ import time
 from functools import cache
 from importlib.resources import files
 
+import msgspec
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
-from scoreboard.errors import Invalid, NotFound, RanksUnavailable, Unavailable
+from scoreboard.errors import Invalid, NotFound
 from scoreboard.http import openapi
 from scoreboard.http.parse import DEFAULT_BOARD, parse_text
 from scoreboard.http.render import JSON, Answer, json_response
@@ -19,7 +19,6 @@ from scoreboard.http.services import Services
 from scoreboard.metrics import CONTENT_TYPE as METRICS_TYPE
 from scoreboard.model import ACTIONS_PER_BOARD_MAX
 
-READY_TIMEOUT_S = 1.0
 DEMO_TOKEN_TTL_S = 86_400
 DEMO_USER = re.compile(r"demo-[a-z0-9-]{1,32}")
 SECURITY_HEADERS = {
@@ -38,23 +37,16 @@ async def check_health(services: Services, request: Request) -> HTTPResponse:
 async def check_readiness(services: Services, request: Request) -> HTTPResponse:
     """Whether this server can serve: PostgreSQL is needed; without Redis it serves from PostgreSQL."""
 
-    async def state(ping: "asyncio.Future[None] | object") -> str:
-        try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                await ping  # type: ignore[misc]
-        except (Unavailable, RanksUnavailable, TimeoutError):
-            return "unreachable"
-        return "ok"
-
-    postgresql, redis = await asyncio.gather(state(services.ledger.ping()), state(services.ranks.ping()))
-    ready = postgresql == "ok" and not services.draining
+    answering = await services.readiness.check()
+    ready = answering.postgresql and not services.draining
     if services.draining:
         status = "draining"
     elif not ready:
         status = "unavailable"
     else:
-        status = "ready" if redis == "ok" else "degraded"
-    body = {"status": status, "dependencies": {"postgresql": postgresql, "redis": redis}}
+        status = "ready" if answering.redis else "degraded"
+    states = {name: "ok" if answers else "unreachable" for name, answers in msgspec.structs.asdict(answering).items()}
+    body = {"status": status, "dependencies": states}
     return json_response(body, 200 if ready else 503)
 
 
