@@ -38,9 +38,11 @@ from scoreboard.model import Head
 from scoreboard.pages import Pages
 from scoreboard.pump import Pump
 from scoreboard.ranks import Ranks
+from scoreboard.readiness import Readiness
 from scoreboard.reads import Reads
 from scoreboard.repair import Repair
 from scoreboard.siblings import Siblings
+from scoreboard.stalls import Stalls
 from scoreboard.tasks import end_tasks
 from scoreboard.writer import Writer
 
@@ -85,6 +87,7 @@ class Parts:
     ) -> None:
         self.ledger, self.ranks = ledger, ranks
         self.metrics = Metrics()
+        self.stalls = Stalls(self.metrics)
         self.siblings = siblings
         self.own_metrics = MetricsPage(self.metrics.render_in_slices)
         self.metrics_page = MetricsPage(self._render_metrics)
@@ -112,7 +115,7 @@ class Parts:
             feed=self.feed,
             pump=self.pump,
             ledger=ledger,
-            ranks=ranks,
+            readiness=Readiness(ledger.probe, ranks.probe),
             repair=self.repair,
             metrics=self.metrics,
             public_reads=config.public_reads,
@@ -164,6 +167,7 @@ class Parts:
             "pump": self.pump.run,
             "sweep": self.pump.sweep,
             "logs": flush_logs,
+            "stalls": self.stalls.watch,
         }
 
 
@@ -205,6 +209,7 @@ async def run_process(
         await parts.repair.prepare("global")
         await _until(lambda: parts.feed.subscription.proven, SUBSCRIBE_WAIT_S)
         server = await _start_serving(parts, listener)
+        parts.stalls.forget()
         on_listening()
         await stop.wait()
         await _drain(parts, server, config.drain_s)

@@ -9,7 +9,7 @@ commit.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
 import asyncpg
@@ -65,7 +65,16 @@ class MustRecall(Exception):
 class Database:
     """Runs the statements of ``sql/queries``. Every method raises Unavailable when PostgreSQL does not answer."""
 
-    def __init__(self, writes: asyncpg.Pool, reads: asyncpg.Pool, repairs: asyncpg.Pool, costly: asyncpg.Pool) -> None:
+    def __init__(
+        self,
+        writes: asyncpg.Pool,
+        reads: asyncpg.Pool,
+        repairs: asyncpg.Pool,
+        costly: asyncpg.Pool,
+        *,
+        probe: "PostgresProbe",
+    ) -> None:
+        self.probe = probe
         self._writes = writes
         self._reads = reads
         self._repairs = repairs
@@ -114,13 +123,14 @@ class Database:
                 for pool in pools:
                     pool.terminate()
                 raise
-        return cls(*pools)
+        return cls(*pools, probe=PostgresProbe(database_url))
 
     async def close(self) -> None:
         """Close the pools, by force where a connection does not come back.
 
         Nobody uses one any more by now. An acquire that was cancelled just when it was done has lost its connection.
         """
+        self.probe.drop()
         for pool in self._pools:
             try:
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
@@ -177,6 +187,38 @@ class Database:
     def queries(self) -> dict[str, Query]:
         """The loaded statements by name."""
         return self._queries
+
+
+class PostgresProbe:
+    """A connection of its own by which to find out whether PostgreSQL answers; opened when first needed."""
+
+    def __init__(self, database_url: str) -> None:
+        self._database_url = database_url
+        self._ping = load_queries()["ping"].text
+        self._connection: Any = None
+
+    async def ask(self) -> None:
+        """Return when PostgreSQL answers.
+
+        :raises Unavailable: if it can't be reached or refuses.
+        """
+        try:
+            async with known_errors():
+                if self._connection is not None and not self._connection.is_closed():
+                    with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                        await self._connection.fetchval(self._ping)
+                        return
+                    self.drop()  # it was lost, perhaps in a restart that is over
+                self._connection = await asyncpg.connect(self._database_url, timeout=ACQUIRE_TIMEOUT_S)
+                await self._connection.fetchval(self._ping)
+        except BatchRefused as exc:
+            raise Unavailable("PostgreSQL refuses the probe") from exc
+
+    def drop(self) -> None:
+        """Give the connection up; whoever waits for an answer on it hears that it is lost."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
 
 
 @asynccontextmanager

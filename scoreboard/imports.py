@@ -29,6 +29,7 @@ from scoreboard.errors import StartupError
 from scoreboard.ledger import Ledger, board_of
 from scoreboard.model import ALL, Board
 from scoreboard.repair import Repair
+from scoreboard.statistics import TABLES, renew_statistics
 from scoreboard.tasks import read_ahead
 from scoreboard.timezones import check_timezone
 from scoreboard.transfer import (
@@ -237,6 +238,11 @@ class Imports(Ledger):
         now: datetime = row["now"]
         return now
 
+    async def renew_statistics(self) -> None:
+        """Have the planner know of what has come in."""
+        async with known_errors(), self._repairs.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            await renew_statistics(connection, list(TABLES))
+
     async def end(self, board: str) -> None:
         """Forget an import whose board is ranked."""
         await self._fetch(self._repairs, "end_import", board)
@@ -310,11 +316,12 @@ async def copy_lines(
 
 
 async def rank(ledger: Imports, repair: Repair, board: str, *, is_told: bool) -> tuple[str, ...]:
-    """Build the ranking of an imported board, tell others of its users and bring these up.
+    """Have the planner know of an imported board, build its ranking, tell others of its users and bring these up.
 
     :param is_told: whether the board itself got events of its users.
     :returns: all boards that got any.
     """
+    await ledger.renew_statistics()
     await repair.rebuild(board)
     others = sorted(await ledger.tell_boards(board))
     for each in (board, *others):

@@ -332,10 +332,6 @@ class Ledger(Stamps):
 
     # -- events
 
-    async def ping(self) -> None:
-        """Return when the database answers."""
-        await self._fetch(self._reads, "ping")
-
     async def read_heads(self, asked: Mapping[str, Iterable[int]]) -> dict[str, tuple[Head, set[tuple[int, str]]]]:
         """Where the ledgers of some boards stand; boards that do not exist are left out.
 

@@ -2,7 +2,8 @@
 
 A session-level advisory lock serialises instances that start together; each migration commits with its own record,
 so a crash between two leaves a schema that the next run continues from. Where nothing is missing nothing but the record
-is read: no lock, no statement that a role without CREATE may not run.
+is read: no lock, no statement that a role without CREATE may not run. At the end the planner gets to know tables that
+came with rows, from a backup for example.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import asyncpg
 from scoreboard.connecting import POSTGRES_MIN, check_access, connect
 from scoreboard.contracts import Migration, load_migrations
 from scoreboard.errors import StartupError
+from scoreboard.statistics import find_unknown, renew_statistics
 from scoreboard.urls import place_of
 
 LOCK_KEY = 0x53_43_4F_52_45  # any constant of ours; "SCORE" in ASCII
@@ -53,6 +55,8 @@ async def migrate(database_url: str, *, auto: bool = True, writes: bool = False)
             applied = await _take_turn(connection, migrations)
         if writes:
             await check_access(connection, database_url, migrations)
+        if auto:
+            await renew_statistics(connection, await find_unknown(connection))
         return applied
     except asyncpg.ReadOnlySQLTransactionError as exc:
         raise StartupError(

@@ -9,6 +9,7 @@ idempotent, in order and exactly once, whoever does it and however often.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, cast
 
 import msgspec
@@ -126,6 +127,7 @@ class Ranks:
         self._client = client
         self._pipeline = Pipeline(self._connect, timeout_s=COMMAND_TIMEOUT_S)
         self._scripts = load_scripts()
+        self.probe = RedisProbe(self._connect)
         self._away = False
         self._first_days: dict[tuple[str, str], str] = {}
 
@@ -151,6 +153,7 @@ class Ranks:
     async def close(self) -> None:
         """Close every connection."""
         self._pipeline.drop()
+        self.probe.drop()
         await self._client.aclose()
 
     async def _connect(self) -> asyncio.StreamWriter:
@@ -451,6 +454,30 @@ class Ranks:
     def subscription(self, on_message: Callable[[str, bytes], None], on_connect: Callable[[], None]) -> Subscription:
         """A subscription of this client's, not yet running."""
         return Subscription(self._client, self.publish, on_message, on_connect)
+
+
+class RedisProbe:
+    """A connection of its own by which to find out whether Redis answers; opened when first needed."""
+
+    def __init__(self, connect: Callable[[], Awaitable[asyncio.StreamWriter]]) -> None:
+        self._pipeline = Pipeline(connect, timeout_s=COMMAND_TIMEOUT_S)
+
+    async def ask(self) -> None:
+        """Return when Redis answers.
+
+        :raises RanksUnavailable: if it can't be reached or refuses.
+        """
+        try:
+            with suppress(OSError):
+                await self._pipeline.ask("PING")
+                return
+            await self._pipeline.ask("PING")  # the connection was lost, perhaps in a restart that is over
+        except (ReplyError, RedisError, OSError) as exc:
+            raise RanksUnavailable(f"PING: {exc}") from exc
+
+    def drop(self) -> None:
+        """Give the connection up."""
+        self._pipeline.drop()
 
 
 def _expires_ms(period: Period) -> int:

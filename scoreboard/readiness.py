@@ -1,16 +1,15 @@
 """Whether this server can serve, found out within a deadline that is shorter than any prober's.
 
-Each store is asked on a connection of its own, which nobody else can hold or fill. Whoever probes within REUSE_S of an
-answer shares it, and whoever probes while the stores are asked waits for the same answer, so that any number of probes
-costs ten questions a second. A store that does not answer within ANSWER_S counts as hanging; its connection is given
-up, and the next probe opens a new one.
+Each store is asked on a connection of its own, which nobody else can hold or fill. Whoever probes while the stores are
+asked shares the answer, and the next question comes PAUSE_S later, so that any number of probes costs 50 questions a
+second. No answer is given again later: what was so a moment ago may be what ended just now. A store that does not
+answer within ANSWER_S counts as hanging; its connection is given up, and the next probe opens a new one.
 
-When it was this process that was late, because its event loop stood still, what has arrived meanwhile is looked at first:
-the store is not to blame.
+When it was this process that was late, because its event loop stood still, what has arrived meanwhile is looked at
+first: the store is not to blame.
 """
 
 import asyncio
-from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
@@ -20,7 +19,7 @@ from scoreboard.errors import RanksUnavailable, Unavailable
 
 ANSWER_S = 0.2
 """For both stores at once, connecting included. Readiness promises an answer within 0.3 s."""
-REUSE_S = 0.1
+PAUSE_S = 0.02
 LATE_S = 0.02
 TURNS = 3
 """Of the event loop, in which what has arrived for a question becomes its answer."""
@@ -46,42 +45,35 @@ class Answering(msgspec.Struct, frozen=True):
 class Readiness:
     """Asks both stores, once for all who want to know."""
 
-    def __init__(self, postgresql: Probe, redis: Probe, *, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, postgresql: Probe, redis: Probe) -> None:
         self._probes = postgresql, redis
-        self._clock = clock
         self._asking: asyncio.Task[Answering] | None = None
-        self._found: Answering | None = None
-        self._found_at = float("-inf")
+        self._asked_at = float("-inf")
 
     async def check(self) -> Answering:
-        """Which stores answer now, within ANSWER_S."""
-        if self._found is not None and self._clock() - self._found_at < REUSE_S:
-            return self._found
+        """Which stores answer now, within PAUSE_S and ANSWER_S."""
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask_both(), name="readiness")
         return await asyncio.shield(self._asking)
 
-    def close(self) -> None:
-        """Give both connections up."""
-        for probe in self._probes:
-            probe.drop()
-
     async def _ask_both(self) -> Answering:
         try:
-            postgresql, redis = await asyncio.gather(*(_answers(probe, self._clock) for probe in self._probes))
-            self._found, self._found_at = Answering(postgresql, redis), self._clock()
-            return self._found
+            pause_s = self._asked_at + PAUSE_S - monotonic()
+            if pause_s > 0:
+                await asyncio.sleep(pause_s)
+            self._asked_at = monotonic()
+            return Answering(*await asyncio.gather(*(_answers(probe) for probe in self._probes)))
         finally:
             self._asking = None
 
 
-async def _answers(probe: Probe, clock: Callable[[], float]) -> bool:
+async def _answers(probe: Probe) -> bool:
     """Whether a store answers in time."""
     asking = asyncio.create_task(probe.ask(), name="probe")
-    due = clock() + ANSWER_S
+    due = monotonic() + ANSWER_S
     try:
         await asyncio.wait([asking], timeout=ANSWER_S)
-        if not asking.done() and clock() - due > LATE_S:
+        if not asking.done() and monotonic() - due > LATE_S:
             for _ in range(TURNS):
                 await asyncio.sleep(0)
         if not asking.done():

@@ -1,14 +1,14 @@
 """Health, metrics, documents, the live page and the demo behind its buttons."""
 
-import asyncio
 import secrets
 import time
 
+import msgspec
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
 from scoreboard.auth import DEMO_BOARD, DEMO_TOKEN_TTL_S, DEMO_USER
-from scoreboard.errors import Invalid, NotFound, RanksUnavailable, Unavailable
+from scoreboard.errors import Invalid, NotFound
 from scoreboard.http import openapi
 from scoreboard.http.parse import parse_leniently
 from scoreboard.http.protocol import came_directly
@@ -19,8 +19,6 @@ from scoreboard.metrics import CONTENT_TYPE as METRICS_TYPE
 from scoreboard.model import ACTIONS_PER_BOARD_MAX
 from scoreboard.shown import show
 
-READY_TIMEOUT_S = 1.0
-
 
 async def check_health(services: Services, request: Request) -> HTTPResponse:
     """The process lives; nothing else is touched."""
@@ -30,23 +28,16 @@ async def check_health(services: Services, request: Request) -> HTTPResponse:
 async def check_readiness(services: Services, request: Request) -> HTTPResponse:
     """Whether this server can serve: PostgreSQL is needed; without Redis it serves from PostgreSQL."""
 
-    async def state(ping: "asyncio.Future[None] | object") -> str:
-        try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                await ping  # type: ignore[misc]
-        except (Unavailable, RanksUnavailable, TimeoutError):
-            return "unreachable"
-        return "ok"
-
-    postgresql, redis = await asyncio.gather(state(services.ledger.ping()), state(services.ranks.ping()))
-    ready = postgresql == "ok" and not services.draining
+    answering = await services.readiness.check()
+    ready = answering.postgresql and not services.draining
     if services.draining:
         status = "draining"
     elif not ready:
         status = "unavailable"
     else:
-        status = "ready" if redis == "ok" else "degraded"
-    body = {"status": status, "dependencies": {"postgresql": postgresql, "redis": redis}}
+        status = "ready" if answering.redis else "degraded"
+    states = {name: "ok" if answers else "unreachable" for name, answers in msgspec.structs.asdict(answering).items()}
+    body = {"status": status, "dependencies": states}
     return json_response(body, 200 if ready else 503)
 
 

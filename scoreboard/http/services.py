@@ -14,7 +14,7 @@ from scoreboard.limits import RateLimiter
 from scoreboard.metrics import Metrics
 from scoreboard.pages import Pages
 from scoreboard.pump import Pump
-from scoreboard.ranks import Ranks
+from scoreboard.readiness import Readiness
 from scoreboard.repair import Repair
 from scoreboard.writer import Writer
 
@@ -37,7 +37,7 @@ class Services(msgspec.Struct):
     feed: Feed
     pump: Pump
     ledger: Ledger
-    ranks: Ranks
+    readiness: Readiness
     repair: Repair
     metrics: Metrics
     public_reads: bool
