@@ -577,8 +577,8 @@ def _schemas() -> dict[str, Schema]:
             **TEXT,
             "minLength": 1,
             "maxLength": ID_CHARS_MAX,
-            "description": "Brought to Unicode NFC, in which its length counts. Something in it can be seen. Nothing in "
-            "it turns the direction of writing, and but for joiners between letters or emoji nothing is invisible. Not "
+            "description": "Brought to Unicode NFC, in which its length counts. Something in it can be seen. Nothing "
+            "in it turns the direction of writing, and but for joiners between letters or emoji nothing is invisible. Not "
             ". or ..",
         },
         "Receipt": receipt,
