@@ -578,8 +578,8 @@ def _schemas() -> dict[str, Schema]:
             "minLength": 1,
             "maxLength": ID_CHARS_MAX,
             "description": "Brought to Unicode NFC, in which its length counts. Something in it can be seen. Nothing "
-            "in it turns the direction of writing, and but for joiners between letters or emoji nothing is invisible. Not "
-            ". or ..",
+            "in it turns the direction of writing, and but for joiners between letters or emoji nothing is invisible. "
+            "Not . or ..",
         },
         "Receipt": receipt,
         "BatchResults": _object(results={"type": "array", "items": {"oneOf": [accepted, rejected]}}),
