@@ -32,8 +32,10 @@ NEEDS_STORE = ("asOf", "group", "period")
 
 def check_misses(services: Services, request: Request, route: str, client: Address) -> None:
     """:raises TooManyMisses: if the address used up its misses and the request would need a store."""
+    if not _is_lookup(request, route):
+        return
     wait_s = services.misses.wait_s(client)
-    if not wait_s or not _is_lookup(request, route):
+    if not wait_s:
         return
     if route in FROM_MEMORY and _is_followed(services, request):
         return

@@ -490,7 +490,9 @@ def test_allowed_origins_are_told_alike(start_shared: Callable[..., Server], ser
     both = start_shared(**settings), start_shared(**settings, FAST_LANE="false")
     for server in both:
         wait_until(lambda server=server: page_seq(server) >= 30, what="the page")
+    wait_until(lambda: page_seq(both[0]) and lane_count(both[0], "page"), what="a page that lies ready")
+    before = lane_count(both[0], "page")
     for lines in ((), ("Origin: https://example.org",), ("Origin: https://other.example",)):
         answer = check_same(both, get("/api/leaderboard", *lines), LAST_REQUEST)
         assert b"vary: Origin" in answer
-    assert lane_count(both[0], "page") >= 3
+    assert lane_count(both[0], "page") >= before + 3
