@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Literal
 
-from scoreboard.errors import ErasedLately, NotFound, Unavailable
+from scoreboard.errors import ErasedLately, Invalid, NotFound, Unavailable
 from scoreboard.ledger import HiddenOnBoard, Ledger, Revocation
 from scoreboard.model import SELF_ERASURE_PAUSE_S, Board, Head, User, format_time
 from scoreboard.repair import Repair
@@ -86,7 +86,14 @@ class Administration:
     # -- users
 
     async def name_user(self, user_id: str, name: str | None) -> User:
-        """Give a user a display name, or take it away."""
+        """Give a user a display name, or take it away.
+
+        :raises Invalid: if the name is another user's id, or looks like it. One's own id may be the name.
+        """
+        if name is not None and name != user_id:
+            namesake = await self._ledger.find_namesake(user_id, name)
+            if namesake is not None:
+                raise Invalid("displayName", f"{name!r} can't be told from the id of another user, {namesake!r}")
         return await self._tell_boards(await self._ledger.put_user(user_id, name), "name_user")
 
     async def hide_user(self, user_id: str, *, hidden: bool) -> User:

@@ -11,7 +11,6 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from scoreboard.digests import Digests
 from scoreboard.errors import Inapplicable, NotFound, Unavailable
 from scoreboard.model import (
     ALL,
@@ -30,6 +29,7 @@ from scoreboard.model import (
     rank_entries,
     slice_around,
 )
+from scoreboard.players import Players
 from scoreboard.tasks import read_ahead
 
 CURSOR_ROWS = 2_000
@@ -84,7 +84,7 @@ class Layout(msgspec.Struct, frozen=True):
     periods: tuple[Period, ...]
 
 
-class Totals(Digests):
+class Totals(Players):
     """Reads the totals. Methods raise NotFound if there is no such board, and Invalid if it has no such window."""
 
     async def read_page(

@@ -286,8 +286,8 @@ def _paths() -> dict[str, Any]:
             "delete": _operation(
                 "eraseUser",
                 "users",
-                "Forget a user's id everywhere; the sums of the boards stay, and so does being hidden (the user itself "
-                "once in 24 hours, or scope admin)",
+                "Forget a user's id everywhere; the sums of the boards stay, and so does being hidden "
+                "(the user itself once in 24 hours, or scope admin)",
                 [user],
                 {
                     "204": {"description": "Erased"},
@@ -577,9 +577,9 @@ def _schemas() -> dict[str, Schema]:
             **TEXT,
             "minLength": 1,
             "maxLength": ID_CHARS_MAX,
-            "description": "Brought to Unicode NFC, in which its length counts. Something in it can be seen. Nothing "
-            "in it turns the direction of writing, and but for joiners between letters or emoji nothing is invisible. "
-            "Not . or ..",
+            "description": "Brought to Unicode NFC, in which its length counts. Something can be seen in it, nothing in "
+            "it turns the direction of writing, and of invisible characters only joiners between letters or emoji are "
+            "taken. Not . or ..",
         },
         "Receipt": receipt,
         "BatchResults": _object(results={"type": "array", "items": {"oneOf": [accepted, rejected]}}),

@@ -327,6 +327,37 @@ def test_an_id_in_another_spelling_is_the_same_user(
     assert client.get(group).json()["members"] == [composed]
 
 
+def test_a_display_name_is_not_another_users_id(client: httpx.Client, board: TestBoard) -> None:
+    scored, hidden, accented = f"Bob-{board.name}", f"hid-{board.name}", f"Zo\xeb-{board.name}"
+    board.score(scored, 1)
+    board.score(accented, 1)
+    client.post(f"/api/users/{hidden}/hide")
+
+    def name(user: str, called: str) -> httpx.Response:
+        return client.put(f"/api/users/{user}", json={"displayName": called})
+
+    for called in (
+        scored,
+        scored.upper(),
+        scored.replace("o", "\xf6"),
+        hidden,
+        accented,
+        accented.replace("\xeb", "e"),
+    ):
+        refused = check_problem(name("mallory", called), 422, "invalid", called)
+        assert refused["errors"][0]["field"] == "displayName"  # type: ignore[index]
+    assert client.get("/api/users/mallory/stats").status_code == 404
+    for own in (scored, scored.lower()):
+        assert name(scored, own).json()["displayName"] == own
+    assert name("mallory", f"{scored}!").status_code == 200
+    # Names may be alike, and who comes later may have an id that somebody is called by.
+    assert name("mallory", f"later-{board.name}").status_code == name("trudy", f"later-{board.name}").status_code == 200
+    assert board.score(f"later-{board.name}", 1)["newScore"] == 1
+    check_problem(name("trudy", f"LATER-{board.name}"), 422, "invalid")
+    assert client.delete(f"/api/users/{accented}").status_code == 204
+    assert name("mallory", accented).status_code == 200
+
+
 def test_lengths_count_in_the_one_spelling(client: httpx.Client, board: TestBoard) -> None:
     long = "e\u0301" * 64
     assert board.score(long, 1)["userId"] == "é" * 64
@@ -412,7 +443,7 @@ def test_nothing_names_who_was_erased_and_the_sums_stay(
         assert stream.of("reset")[0].data == {"reason": "erased"}
     for each in (board, other):
         assert each.ranks() == [(1, "a", 10)]
-    tables = ("ledger", "totals", "users", "periods", "boards")
+    tables = ("ledger", "totals", "users", "periods", "boards", "players")
     for table in tables:
         assert not module_stores.query(f"SELECT 1 FROM {table} t WHERE t::text LIKE '%{user}%'"), table
     with module_stores.redis() as redis:
