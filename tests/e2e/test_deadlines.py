@@ -3,6 +3,7 @@
 import select
 import socket
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -92,7 +93,14 @@ def test_connection_whose_body_never_arrived_is_closed(shared: Server) -> None:
 
 
 def test_quiet_stream_gets_a_heartbeat_within_15_seconds(shared: Server) -> None:
-    with Stream(shared.stream_url("global")) as stream:
-        stream.wait_for(lambda s: s.heartbeats, within_s=15)
-        assert len(stream.frames) == 1
-        assert stream.heartbeats == [stream.frames[0].data["seq"]]
+    """Whatever it asks for, and whether it can take chunks or not."""
+    asked: list[dict[str, str]] = [{}, {"events": "leaderboard"}, {"events": "score-updated"}]
+    with ExitStack() as stack:
+        streams = [stack.enter_context(Stream(shared.stream_url("global", **query))) for query in asked]
+        raw = stack.enter_context(open_stream(shared, "global", version="1.0"))
+        seq = board_seq(shared)
+        for query, stream in zip(asked, streams, strict=True):
+            stream.wait_for(lambda s: s.heartbeats, within_s=15)
+            assert len(stream.frames) == ("leaderboard" in query.get("events", "leaderboard"))
+            assert stream.heartbeats == [seq]
+        receive_until(raw, b'\n\nevent: heartbeat\ndata: {"seq":%d}\n\n' % seq)

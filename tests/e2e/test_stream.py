@@ -19,6 +19,7 @@ from tests.harness import Frame, Parser, Server, Stores, Stream, make_token, wai
 
 RESUME_EVENTS_MAX = 1_000
 RETRY_MS = (1_000, 6_000)
+LEEWAY_S = 10
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 names = (f"board-{number}" for number in itertools.count())
 
@@ -418,6 +419,70 @@ def test_reader_too_far_behind_for_the_ledger_is_reset(
         assert [frame.event for frame in stream.frames] == ["reset", "leaderboard"]
 
 
+@pytest.mark.parametrize("reason", ["settings", "erased"])
+def test_reader_resumes_although_something_broke_before_it(
+    module_stores: Stores, shared: Server, second: Server, game: httpx.Client, board: str, reason: str
+) -> None:
+    """The log of the second server begins later. What it reads back is needed as far as to the break only."""
+    for number in range(5):
+        epoch = play(game, board, f"{board}-u{number}")["epoch"]
+    with shared.client("admin", "admin") as admin:
+        if reason == "settings":
+            assert admin.put(f"/api/boards/{board}", json={"ties": "dense"}).status_code == 200
+        else:
+            assert admin.delete(f"/api/users/{board}-u0").status_code == 204
+    for number in range(5, 9):
+        play(game, board, f"{board}-u{number}")
+    wait_for_ranking(shared, board, 10)
+    reached_back = second.metric("scoreboard_reached_back_total")
+    with Stream(second.stream_url(board), last_event_id=f"{epoch}-8") as stream:
+        stream.wait_for_seq(10)
+        assert not stream.of("reset")
+        assert [frame.data["userId"] for frame in stream.of("score-updated")] == [f"{board}-u7", f"{board}-u8"]
+        check_ids(stream, epoch)
+    with Stream(second.stream_url(board), last_event_id=f"{epoch}-6") as stream:
+        stream.wait_for_seq(10)
+        assert latest_scores(stream.frames) == {f"{board}-u{number}": 10 for number in range(5, 9)}
+        assert not stream.of("reset")
+    for seq in (5, 4, 0):  # who knew less, and nobody reads for that once more
+        with Stream(second.stream_url(board), last_event_id=f"{epoch}-{seq}") as stream:
+            stream.wait_for(lambda s: s.of("leaderboard"))
+            assert [frame.event for frame in stream.frames] == ["reset", "leaderboard"]
+            assert stream.frames[0].data == {"reason": reason}
+    assert second.metric("scoreboard_reached_back_total") == reached_back + 1
+
+
+def test_readers_from_the_future_have_the_stores_looked_at_once_a_second(shared: Server, board: str, five: str) -> None:
+    before, began = shared.metric("scoreboard_looked_again_total"), time.monotonic()
+    with ExitStack() as stack, ThreadPoolExecutor(8) as pool:
+
+        def open_one(number: int) -> Stream:
+            last = f"{five}-{1_000 + number}" if number % 2 else f"other{number}-3"
+            return stack.enter_context(Stream(shared.stream_url(board), last_event_id=last))
+
+        for number, stream in enumerate(pool.map(open_one, range(40))):
+            stream.wait_for(lambda s: s.of("leaderboard"))
+            assert [frame.event for frame in stream.frames] == ["reset", "leaderboard"]
+            assert stream.frames[0].data == {"reason": "future" if number % 2 else "epoch"}
+    looked = shared.metric("scoreboard_looked_again_total") - before
+    assert 1 <= looked <= 1 + (time.monotonic() - began)
+
+
+def test_what_is_not_there_is_not_subscribed_to(module_stores: Stores, shared: Server, board: str) -> None:
+    with module_stores.redis() as redis, shared.client() as client:
+
+        def subscriptions() -> int:
+            return int(redis.info("commandstats").get("cmdstat_subscribe", {}).get("calls", 0))
+
+        before = subscriptions()
+        for number in range(20):
+            assert client.get("/api/leaderboard/stream", params={"board": f"none-{number}"}).status_code == 404
+            assert client.get("/api/leaderboard/stream", params={"board": board, "window": "day"}).status_code == 422
+        assert subscriptions() == before
+    with Stream(shared.stream_url(board)) as stream:
+        stream.wait_for(lambda s: s.frames)
+
+
 # -- under load
 
 
@@ -619,3 +684,38 @@ def test_private_stream_needs_a_token(start_shared: Callable[..., Server], share
         with Stream(server.stream_url(board), headers=headers) as stream:
             assert stream.status == 200
             stream.wait_for(lambda s: s.frames)
+
+
+def test_private_stream_ends_with_its_token(
+    start_shared: Callable[..., Server], shared: Server, game: httpx.Client, board: str
+) -> None:
+    """Whichever way the token came, and whether anything happens or not."""
+    server = start_shared(PUBLIC_READS="false")
+    quiet = next(names)
+    with shared.client("admin", "admin") as admin:
+        assert admin.put(f"/api/boards/{quiet}", json={}).status_code == 201
+    expires_at = int(time.time()) + 2
+    short = make_token("alice", ttl_s=expires_at - time.time() + 0.5)
+    ways = ({"Authorization": f"Bearer {short}"}, {"Cookie": f"scoreboard_token={short}"})
+    with ExitStack() as stack:
+        ending = [
+            stack.enter_context(Stream(server.stream_url(name), headers=way)) for name in (board, quiet) for way in ways
+        ]
+        staying = stack.enter_context(
+            Stream(server.stream_url(board), headers={"Authorization": f"Bearer {make_token('bob')}"})
+        )
+        for stream in (*ending, staying):
+            stream.wait_for(lambda s: s.frames)
+        while not all(stream.ended for stream in ending):
+            play(game, board, "alice")
+            assert time.time() < expires_at + LEEWAY_S + 5, "the streams outlive their token"
+            assert time.time() >= expires_at + LEEWAY_S or not any(stream.ended for stream in ending), "ended too early"
+            time.sleep(0.05)
+        for stream in ending:
+            assert len(stream.retries) == 2, "ended without a word"
+            assert RETRY_MS[0] <= stream.retries[-1] <= RETRY_MS[1]
+        seq = play(game, board, "bob")["seq"]
+        staying.wait_for_seq(int(str(seq)))
+        assert not staying.ended
+    with Stream(server.stream_url(board), headers=ways[0]) as stream:
+        assert stream.status == 401
