@@ -5,13 +5,15 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.e2e.answers import LAST_REQUEST, build_request, parse_answers
+from tests.e2e.answers import LAST_REQUEST, build_request, check_problem, parse_answers
 from tests.harness import DEADLINE_S, Server, Stores, Stream, make_token, read_answer, wait_until
+from tests.http_cases import REFUSED, TAKEN
 
 PAGE = b"GET /api/leaderboard HTTP/1.1\r\nHost: test\r\n\r\n"
 SUBMIT = b'{"actionId":"win"}'
@@ -279,6 +281,53 @@ def test_damaged_requests_are_answered_alike(
     data = edit(get("/api/leaderboard?board=global&limit=7", "Accept: */*", "If-None-Match: *"), edits)
     pieces = [data + LAST_REQUEST] if at is None else [data[: at % len(data)], data[at % len(data) :] + LAST_REQUEST]
     check_same(servers, *(piece for piece in pieces if piece))
+
+
+# -- requests that are malformed, and odd ones that are not
+
+
+def aim(data: bytes) -> bytes:
+    """A case sent to what the fast lane answers."""
+    return data.replace(b"GET / ", b"GET /api/leaderboard ").replace(b"POST /x ", b"POST /api/scores ")
+
+
+def split_at_borders(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """In two, before and after all that has a meaning of its own; of what repeats, only at the first few."""
+    places = {at for found in islice(BORDERS.finditer(data), 40) for at in (found.start(), found.end())}
+    for at in sorted(places - {0, len(data)}):
+        yield data[:at], data[at:]
+
+
+BORDERS = re.compile(rb"\r\n|[\0-\x20:;,\x7f-\xff]|(?<=\n)[^\r\n]")
+HARD_TO_SPLIT = 2_000
+"""Longer cases come whole and in two: byte by byte they would take seconds each."""
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_malformed_requests_are_refused_alike(servers: tuple[Server, Server], name: str) -> None:
+    data = aim(REFUSED[name][0])
+    whole = check_same(servers, data + LAST_REQUEST)
+    (answer,) = parse_answers(whole)
+    check_problem(answer, 400, "bad_request")
+    for before, after in split_at_borders(data):
+        assert check_same(servers, before, after + LAST_REQUEST) == whole
+    page, refusal = parse_answers(check_same(servers, PAGE, data + LAST_REQUEST))
+    assert (page.status_code, refusal.content) == (200, answer.content)
+    if len(data) < HARD_TO_SPLIT:
+        assert check_same(servers, *(data[at : at + 1] for at in range(len(data)))) == whole
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_odd_requests_that_are_allowed_are_taken_alike(servers: tuple[Server, Server], name: str) -> None:
+    data = aim(TAKEN[name][0]).replace(b"http://a/ ", b"http://a/api/leaderboard ")
+    if name == "longest-head":
+        data = data.replace(b"x" * 20, b"", 1)  # the path has become longer
+    whole = check_same(servers, data + LAST_REQUEST)
+    assert parse_answers(whole)[0].status_code in (200, 401)
+    for before, after in split_at_borders(data):
+        assert check_same(servers, before, after + LAST_REQUEST) == whole
+    if len(data) < HARD_TO_SPLIT:
+        assert check_same(servers, *(data[at : at + 1] for at in range(len(data))), LAST_REQUEST) == whole
 
 
 # -- streams
