@@ -139,6 +139,7 @@ def _paths() -> dict[str, Any]:
     window = _parameter("window", "query", {"enum": list(WINDOWS), "default": "all"}, "One of the board's windows")
     period = _parameter("period", "query", DAY, "First day of a period of the window; by default that of now")
     view = [board, window, period]
+    within = _parameter("group", "query", {"$ref": "#/components/schemas/Name"}, "Ranks its members among themselves")
     limit = _parameter("limit", "query", _range(1, PAGE_SIZE_MAX, 10), "Entries on the page")
     user = _parameter("userId", "path", {"$ref": "#/components/schemas/UserId"}, "The user", "alice")
     in_path = _parameter("board", "path", {"$ref": "#/components/schemas/Name"}, "The board", "quiz")
@@ -186,9 +187,7 @@ def _paths() -> dict[str, Any]:
                     limit,
                     _parameter("offset", "query", _range(0, SCORE_MAX, 0), "0-based place of the first entry"),
                     _parameter("cursor", "query", TEXT, CURSOR),
-                    _parameter(
-                        "group", "query", {"$ref": "#/components/schemas/Name"}, "Ranks its members among themselves"
-                    ),
+                    within,
                     _parameter("asOf", "query", MOMENT, AS_OF),
                     if_none_match,
                 ],
@@ -223,6 +222,7 @@ def _paths() -> dict[str, Any]:
                 [
                     user,
                     *view,
+                    within,
                     _parameter(
                         "radius",
                         "query",
@@ -243,6 +243,7 @@ def _paths() -> dict[str, Any]:
                     _parameter("ids", "query", {**TEXT, "minLength": 1}, IDS, "alice,bob"),
                     _parameter("id", "query", ID_LIST, ID),
                     *view,
+                    within,
                 ],
                 {"200": _json("Places"), **_problems(401, 404, 422, 503)},
                 security=public,
@@ -253,7 +254,7 @@ def _paths() -> dict[str, Any]:
                 "readStats",
                 "users",
                 "A user's place on a board; of a hidden user only to that user, boards:read and admin",
-                [user, *view],
+                [user, *view, within],
                 {"200": _json("Stats"), **_problems(401, 404, 422, 503)},
                 security=public,
             )
@@ -558,7 +559,7 @@ def _schemas() -> dict[str, Schema]:
     )
     group = _object(group=TEXT, members={**COUNT, "description": "Their number"})
     page = _with_period(_object(**_entries(entry), next=NO_NAME))
-    page["properties"]["group"] = {**TEXT, "description": "Where it was asked for one"}
+    page = _with_group(page)
     page["properties"]["asOf"] = {
         **MOMENT,
         "description": "Where it was asked for the past, of which seq is the position",
@@ -584,23 +585,25 @@ def _schemas() -> dict[str, Schema]:
         "Receipt": receipt,
         "BatchResults": _object(results={"type": "array", "items": {"oneOf": [accepted, rejected]}}),
         "Page": page,
-        "Entries": _with_period(_object(**_entries(entry))),
-        "Places": _with_period(_object(**_entries(place))),
-        "Stats": _with_period(
-            _with_hidden(
-                _object(
-                    userId=TEXT,
-                    displayName=NO_NAME,
-                    board=TEXT,
-                    window=TEXT,
-                    score=SCORE,
-                    rank={"type": ["integer", "null"], "minimum": 1, "description": "null for a hidden user"},
-                    total=COUNT,
-                    percentile={"type": ["number", "null"], "minimum": 0, "maximum": 100},
-                    submissions=COUNT,
-                    firstAt=TIME,
-                    lastAt=TIME,
-                    seq=COUNT,
+        "Entries": _with_group(_with_period(_object(**_entries(entry)))),
+        "Places": _with_group(_with_period(_object(**_entries(place)))),
+        "Stats": _with_group(
+            _with_period(
+                _with_hidden(
+                    _object(
+                        userId=TEXT,
+                        displayName=NO_NAME,
+                        board=TEXT,
+                        window=TEXT,
+                        score=SCORE,
+                        rank={"type": ["integer", "null"], "minimum": 1, "description": "null for a hidden user"},
+                        total=COUNT,
+                        percentile={"type": ["number", "null"], "minimum": 0, "maximum": 100},
+                        submissions=COUNT,
+                        firstAt=TIME,
+                        lastAt=TIME,
+                        seq=COUNT,
+                    )
                 )
             )
         ),
@@ -671,6 +674,11 @@ def _entries(item: Schema) -> dict[str, Schema]:
         "seq": COUNT,
         "epoch": TEXT,
     }
+
+
+def _with_group(schema: dict[str, Any]) -> dict[str, Any]:
+    schema["properties"]["group"] = {**TEXT, "description": "Where it was asked for one"}
+    return schema
 
 
 def _with_period(schema: Schema) -> Schema:

@@ -364,6 +364,25 @@ def end_after(request: Request | PlainRequest) -> None:
     cast("Http | PlainRequest", request.stream).keep_alive = False
 
 
+async def pass_over_body(request: Request, bytes_max: int) -> None:
+    """The request is answered with a failure before its body was read: read a short one, so that the connection lasts.
+
+    What is malformed in it is told rather than why it was not wanted, or the answer would depend on how the bytes were
+    cut. A long one, or one that the client has not sent yet, is left.
+
+    :raises BadRequest: if it is malformed.
+    """
+    http: Any = request.stream
+    if isinstance(http, Http) and "transfer-encoding" in request.headers and not http.expecting_continue:
+        http.request_max_size = bytes_max
+        try:
+            while http.request_body and await http.read() is not None:
+                pass
+        except PayloadTooLarge:
+            connection_of(request).lingers = True
+    leave_body(request, bytes_max)
+
+
 def leave_body(request: Request, bytes_max: int) -> None:
     """The request is answered before its body was read: close after the answer where there is too much to read."""
     http = request.stream

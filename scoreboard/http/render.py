@@ -34,7 +34,7 @@ from scoreboard import errors
 from scoreboard.errors import ScoreboardError
 from scoreboard.http.guard import check_misses, count_failure
 from scoreboard.http.plain import PlainRequest
-from scoreboard.http.protocol import client_of, connection_of, end_after, leave_body
+from scoreboard.http.protocol import client_of, connection_of, end_after, leave_body, pass_over_body
 from scoreboard.http.services import Services
 from scoreboard.http.web import HTML, SECURITY_HEADERS, prefers_html, render_live_page
 from scoreboard.log_values import cut
@@ -149,7 +149,7 @@ def endpoint(services: Services, route: str, handler: Handler) -> Handler:
         except ScoreboardError as exc:
             response = failure_response(services, request, count_failure(services, request, route, client, exc))
             if isinstance(request, Request):
-                leave_body(request, request.app.config.REQUEST_MAX_SIZE)
+                await pass_over_body(request, request.app.config.REQUEST_MAX_SIZE)
         except SanicException:
             raise  # of the body, which some handlers read themselves: the application's error handler tells it
         except Exception:

@@ -68,6 +68,7 @@ async def _set_hidden_on_board(
     services: Services, request: Request, board: str, user_id: str, *, hidden: bool
 ) -> HTTPResponse:
     check_is_admin(services, request)
+    parse_query(request)
     board_id, user = decode_name("board", board), decode_user_id(user_id)
     told = await services.administration.hide_on_board(board_id, user, hidden=hidden)
     return json_response({"board": board_id, "userId": user, "displayName": told.name, "hidden": told.hidden})
