@@ -194,23 +194,23 @@ class _Limited(_RetryLater):
 
 
 class RateLimited(_Limited):
-    code, title, policy = "rate_limited", "Too many submissions", "user"
+    code, title, policy = "rate_limited", "Too many requests", "user"
 
 
 class TooManyFailures(RateLimited):
     """An address sent too many tokens that were not accepted."""
 
-    title, policy = "Too many failed authentications", "authentication"
+    policy = "authentication"
 
 
 class TooManyMisses(RateLimited):
     """An address asked too often for what does not exist."""
 
-    title, policy = "Too many requests for what does not exist", "misses"
+    policy = "misses"
 
 
 class ErasedLately(RateLimited):
-    title, policy = "Too many erasures", "erase"
+    policy = "erase"
 
 
 class Cooldown(_Limited):
