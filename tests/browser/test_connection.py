@@ -108,20 +108,6 @@ def test_a_server_that_is_full_is_not_live(start_module_server: Callable[..., Se
     server.stop()
 
 
-def test_a_server_that_is_full_is_not_live(start_module_server: Callable[..., Server], page: Page) -> None:
-    """It answers 200 and ends the stream, which looks like an open one for a moment."""
-    server = start_module_server(STREAMS_MAX="1")
-    with Stream(server.stream_url()):
-        page.goto(server.url)
-        expect(state_of(page)).to_have_text("Not live yet — connecting")
-        for _ in range(40):
-            assert state_of(page).get_attribute("data-state") == "connecting"
-            page.wait_for_timeout(100)
-    wait_for_state(page, "live")
-    assert state_of(page).inner_text() == "Live"
-    server.stop()
-
-
 @pytest.mark.timeout(120)
 def test_a_quiet_board_stays_live(site: Server, page: Page) -> None:
     open_board(page, site)
