@@ -10,6 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.harness import Server, wait_until
 
 LIVE_MS = 20_000
+CONTRAST_MIN = 4.5
 SINCE = re.compile(r"Not live since (?:\d+ \w+, )?(\d\d):(\d\d):(\d\d)")
 
 CONTRASTS = """
