@@ -530,8 +530,8 @@ def _schemas() -> dict[str, Schema]:
             **TEXT,
             "minLength": 1,
             "maxLength": ID_CHARS_MAX,
-            "description": "Brought to Unicode NFC, in which its length counts. Something can be seen in it, nothing in "
-            "it turns the direction of writing, and of invisible characters only joiners between letters or emoji are "
+            "description": "Brought to Unicode NFC, in which its length counts. Something can be seen in it, nothing "
+            "turns the direction of writing, and of invisible characters only joiners between letters or emoji are "
             "taken. Not . or ..",
         },
         "Receipt": receipt,
