@@ -97,9 +97,12 @@ def start(module_stores: Stores, shared: Server, tmp_path: Path) -> Iterator[Cal
         started.append(Server(module_stores, log=tmp_path / f"server{len(started)}.log", **settings))
         return started[-1].start()
 
-    yield start
-    for server in started:
-        server.stop()
+    try:
+        yield start
+        assert [server.stop() for server in started] == [0] * len(started)
+    finally:
+        for server in started:
+            server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +147,22 @@ def test_log_tells_the_client_that_trusted_proxies_name(behind: Server, lines: t
 @pytest.mark.parametrize("line", ["X-Forwarded-For: 192.0.2.1", "Forwarded: for=192.0.2.1"])
 def test_nobody_else_is_believed(shared: Server, line: str) -> None:
     assert logged_client(shared, line) == "127.0.0.1"
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_addresses_of_ipv6_and_those_that_are_mapped_into_it(start: Callable[..., Server], shared: Server) -> None:
+    server = start(HOST="::", STREAMS_PER_IP_MAX="1")
+    assert logged_client(server) == "127.0.0.1"
+    assert ask(server, b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").status_code == 200
+    request_id = new_id()
+    with socket.create_connection(("::1", server.port), DEADLINE_S) as connection:
+        connection.sendall(HEALTH.replace(b"\r\n\r\n", f"\r\nX-Request-Id: {request_id}\r\n\r\n".encode()))
+        assert read_answer(connection).startswith(b"HTTP/1.1 200")
+        assert find_line(server, id=request_id)["client"] == "::1"
+        assert opens_stream(connection)
+        with socket.create_connection(("::1", server.port), DEADLINE_S) as second, connect(server) as other:
+            assert not opens_stream(second)
+            assert opens_stream(other)
 
 
 def encode_v2(source: str, command: int = 0x21) -> bytes:
