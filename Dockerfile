@@ -1,6 +1,6 @@
 # The server for production: bring your own PostgreSQL and Redis by SCOREBOARD_DATABASE_URL and SCOREBOARD_REDIS_URL,
 # and a key by SCOREBOARD_JWT_SECRET_FILE or SCOREBOARD_JWT_PUBLIC_KEY_FILE. Without URLs it starts the embedded
-# stores under /data, which is then worth a volume, and signs anybody in as a demo user: for trying it out.
+# stores under /data, which is then worth a volume; SCOREBOARD_DEMO=on then lets anybody play as a demo user.
 #
 # The base is pinned by its digest, so that a build of today is that of tomorrow. To renew it, put here what this says:
 #   docker buildx imagetools inspect python:3.11-slim-trixie --format '{{.Manifest.Digest}}'
