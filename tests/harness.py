@@ -200,6 +200,10 @@ class Server:
             raise AssertionError(f"the server did not start (exit {code}): {self.log_tail()}")
         return self
 
+    def log_text(self) -> str:
+        """What the server has logged."""
+        return self._log.read_text(errors="replace")
+
     def log_tail(self) -> str:
         return self._log.read_text(errors="replace")[-3_000:] if self._log.exists() else ""
 
