@@ -403,7 +403,9 @@ AS $$
                     WHEN CASE WHEN p_digests IS NULL THEN EXISTS (SELECT FROM hidden_digests)
                               ELSE EXISTS (SELECT FROM hidden_digests h WHERE h.digest = asked.digest) END
                         THEN must_recall(asked.user_id)
-                    ELSE coalesce(person.hidden, false) OR here.user_id IS NOT NULL END AS hidden,
+                    ELSE coalesce(person.hidden, false) OR EXISTS (
+                        SELECT FROM hidden_on_boards h WHERE h.board_id = p_board AND h.user_id = asked.user_id
+                    ) END AS hidden,
                person.display_name AS name,
                CASE
                    WHEN prior.board_id = p_board AND prior.action_id = asked.action_id
@@ -446,12 +448,6 @@ AS $$
             WHERE total.score IS NULL AND u.user_id = asked.user_id
             LIMIT 1
         ) person ON true
-        LEFT JOIN LATERAL (
-            SELECT h.user_id
-            FROM hidden_on_boards h
-            WHERE total.score IS NULL AND h.board_id = p_board AND h.user_id = asked.user_id
-            LIMIT 1
-        ) here ON true
     ),
     -- Cooldown and cap look at what is in the ledger and at the place among this batch's own uses. Equal times
     -- make that exact: of several uses at one instant a cooldown admits the first, a cap the first that fit.
