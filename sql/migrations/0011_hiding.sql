@@ -707,7 +707,8 @@ $$;
 -- Most boards have one window and count plain sums. They have a statement of their own, because the one for all
 -- boards took them a fifth longer.
 CREATE FUNCTION submit_scores(
-    p_board text, p_users text[], p_actions text[], p_keys text[], p_points bigint[], p_digests bytea[]
+    p_board text, p_users text[], p_actions text[], p_keys text[], p_points bigint[] DEFAULT NULL,
+    p_digests bytea[] DEFAULT NULL
 )
 RETURNS SETOF score_ruling
 LANGUAGE plpgsql VOLATILE
