@@ -120,9 +120,7 @@ def test_scope_scores_any_submits_for_others(shared: Server) -> None:
     assert (receipt["userId"], receipt["newScore"]) == ("player-of-game", 10)
 
 
-@pytest.mark.parametrize(
-    "user", ["Ünï", "🏆🏆", "a/b", "x y", "%41", "😀" * 64, "‮rtl", '"quoted"', "<script>", "e\u0301"]
-)
+@pytest.mark.parametrize("user", ["Ünï", "🏆🏆", "a/b", "x y", "%41", "😀" * 64, '"quoted"', "<script>", "क्\u200dष"])
 def test_user_ids_are_kept_as_they_are(shared: Server, user: str) -> None:
     with shared.client("game", "scores:any") as client:
         receipt = client.post("/api/scores", json={"actionId": "win", "userId": user}).json()
@@ -290,7 +288,7 @@ def test_ranks_of_receipts_follow_the_board(shared: Server) -> None:
 
 def test_ties_are_ordered_by_the_bytes_of_the_user_id(shared: Server) -> None:
     put_board(shared, "bytes", win=1)
-    users = ["b", "B", "a", "ä", "é", "10", "9", "🏆", "\ue000", "Z"]
+    users = ["b", "B", "a", "ä", "é", "10", "9", "🏆", "\uff21", "Z"]
     for user in users:
         shared.submit(user, board="bytes")
     entries = read_board(shared, "bytes")["leaderboard"]
