@@ -236,7 +236,7 @@ async def known_errors() -> AsyncIterator[None]:
         # Where the session ended too, the driver reports that, and the server's reason as its cause.
         reason = getattr(exc.__cause__, "sqlstate", None) or code
         if reason in _ROLLED_BACK_CODES:
-            raise RolledBack("PostgreSQL undid the transaction") from exc
+            raise RolledBack("PostgreSQL has undone the transaction; repeat the request") from exc
         if code == _RECALL_CODE:
             raise MustRecall(str(exc)) from exc
         if code == _CLOSED_CODE:
@@ -246,7 +246,7 @@ async def known_errors() -> AsyncIterator[None]:
                 f"a board can't be used until an administrator gives it another time zone: {exc}"
             ) from exc
         if code[:2] in _UNAVAILABLE_CLASSES or code in _UNAVAILABLE_CODES:
-            raise Unavailable("PostgreSQL can't take the request now") from exc
+            raise Unavailable("PostgreSQL can't take the request now; repeat it later") from exc
         raise BatchRefused(str(exc)) from exc
     except TimeoutError as exc:
         raise Unavailable("PostgreSQL did not answer in time") from exc

@@ -76,7 +76,9 @@ class RateLimiter:
 
     def _ask(self, user_id: str) -> "asyncio.Future[Admission]":
         if len(self._waiting) >= WAITING_MAX:
-            raise Overloaded(f"{WAITING_MAX} requests wait for the rate limit")
+            raise Overloaded(
+                f"{WAITING_MAX} requests are waiting for the check of the rate limit; repeat this one later"
+            )
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush(), name="rate-limiter")
         # The task knows its loop; in Python 3.11 asking for the running one is a system call, 3 % of a submission.

@@ -141,10 +141,10 @@ class Writer:
 
     def _add(self, submission: Submission) -> "asyncio.Future[Receipt]":
         if self._closing:
-            raise Unavailable("the server is ending")
+            raise Unavailable("the server is shutting down; repeat the request with the same key")
         if self._queued >= QUEUE_MAX:
             self._metrics.overloaded.inc()
-            raise Overloaded(f"{QUEUE_MAX} submissions wait already")
+            raise Overloaded(f"{QUEUE_MAX} submissions are waiting already; repeat this one later")
         lane = self._lanes.get(submission.board)
         if lane is None:
             lane = self._lanes[submission.board] = _Lane(self, submission.board)
@@ -190,7 +190,9 @@ class _Lane:
             or len(self._waiting) // BATCH_MAX * self._transaction_s >= WAIT_MAX_S
         ):
             self._writer._metrics.overloaded.inc()
-            raise Overloaded(f"{len(self._waiting)} submissions to board {self._board!r} wait already")
+            raise Overloaded(
+                f"{len(self._waiting)} submissions to the board {self._board!r} are waiting already; repeat later"
+            )
         self._writer._queued += 1
         future: asyncio.Future[Receipt] = self._loop.create_future()
         pending = _Pending(submission, future, now)
@@ -217,7 +219,9 @@ class _Lane:
                 return
             pending = self._pop()
             self._writer._metrics.overloaded.inc()
-            self._fail(pending, Overloaded(f"board {self._board!r} took nothing for {WAIT_MAX_S} s"))
+            self._fail(
+                pending, Overloaded(f"the board {self._board!r} took no submission for {WAIT_MAX_S} s; repeat later")
+            )
 
     def wake(self) -> None:
         """Look again whether there is something to do, or a reason to end."""
@@ -325,7 +329,9 @@ class _Lane:
                 refusal = exc
         # A key that races with another board's is a replay at the second try; this is something else.
         log.error("submission_refused", board=self._board, user=submission.user_id, error=str(refusal))
-        raise Unavailable(f"the submission of {submission.user_id!r} can't be recorded now") from refusal
+        raise Unavailable(
+            f"the submission of {submission.user_id!r} can't be recorded now; repeat it with the same key"
+        ) from refusal
 
     async def _rank_batches(self) -> None:
         while (committed := await self._committed.get()) is not None:

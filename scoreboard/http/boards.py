@@ -73,7 +73,7 @@ async def patch_board(services: Services, request: Request, board: str) -> HTTPR
     await read_body(request)
     named = decode_body(request, patch_decoder, PATCH_TYPES).named
     if not named:
-        raise Invalid("body", f"names nothing to change; name any of {', '.join(BoardBody.__struct_fields__)}")
+        raise Invalid("body", f"names no setting to change; name any of {', '.join(BoardBody.__struct_fields__)}")
     changes = await _check_settings(services, named)
     return json_response(render_board(await services.administration.patch_board(board_id, changes)))
 

@@ -71,10 +71,7 @@ async def sign_in_demo(services: Services, request: Request) -> HTTPResponse:
         raise NotFound("there is no demo on this server")
     user_id = parse_leniently(request, "user") or f"demo-{secrets.token_hex(2)}"
     if not DEMO_USER.fullmatch(user_id):
-        raise Invalid(
-            "user",
-            f"{show(user_id)} is not the id of a demo user, such as demo-anna: demo-, then 1 to 32 of a-z 0-9 -",
-        )
+        raise Invalid("user", f"{show(user_id)} is not 'demo-' and 1 to 32 of a-z 0-9 -, such as demo-anna")
     actions = await services.ledger.list_actions(DEMO_BOARD, limit=ACTIONS_PER_BOARD_MAX)
     return json_response(
         {

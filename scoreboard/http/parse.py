@@ -203,7 +203,7 @@ def parse_idempotency_key(request: Request) -> str | None:
     if key.startswith('"'):
         quoted = _QUOTED.fullmatch(key) if len(key) <= QUOTED_KEY_CHARS_MAX else None
         if quoted is None:
-            raise Invalid("Idempotency-Key", f"{show(key)} begins like a quoted string (RFC 8941) and is none")
+            raise Invalid("Idempotency-Key", f"{show(key)} begins with a quote but is not a quoted string (RFC 8941)")
         key = re.sub(r'\\(["\\])', r"\1", quoted[1])
     return check_key("Idempotency-Key", key)
 

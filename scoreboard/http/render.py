@@ -38,7 +38,7 @@ from scoreboard.http.protocol import client_of, connection_of, end_after, leave_
 from scoreboard.http.services import Services
 from scoreboard.http.web import HTML, SECURITY_HEADERS, prefers_html, render_live_page
 from scoreboard.log_values import cut
-from scoreboard.shown import show
+from scoreboard.shown import SHOWN_CHARS_MAX, show
 from scoreboard.trace import Trace, begin_trace, end_trace
 
 JSON = "application/json"
@@ -264,6 +264,7 @@ class ProblemHandler(ErrorHandler):
     def _translate(self, request: Request, exception: Exception) -> ScoreboardError:
         if isinstance(exception, ScoreboardError):
             return exception
+        said = str(exception)[:SHOWN_CHARS_MAX]  # it may repeat what came
         allowed = self._allowed_methods(request.path)
         if isinstance(exception, SanicMethodNotAllowed) and allowed:
             detail = f"{show(request.method)} is not a method of this path; it has {', '.join(allowed)}"
@@ -271,13 +272,13 @@ class ProblemHandler(ErrorHandler):
         if isinstance(exception, SanicNotFound | SanicMethodNotAllowed):
             return errors.NotFound(f"there is nothing at {show(request.path)}")
         if isinstance(exception, PayloadTooLarge):
-            return errors.TooLarge(str(exception))
+            return errors.TooLarge(said)
         if isinstance(exception, SanicRequestTimeout):
-            return errors.RequestTimeout(str(exception))
+            return errors.RequestTimeout(said)
         if isinstance(exception, RequestCancelled):
             return errors.BadRequest("the client went away")
         if isinstance(exception, ServiceUnavailable):
-            return errors.Unavailable(str(exception))
+            return errors.Unavailable(said)
         if isinstance(exception, SanicException) and 400 <= exception.status_code < 500:
-            return errors.BadRequest(str(exception))
+            return errors.BadRequest(said)
         return errors.InternalError("the server failed; its log has the reason")
