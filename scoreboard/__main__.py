@@ -2,14 +2,16 @@
 
 import sys
 
-from scoreboard.endings import catch_signals, end_well, hold_standard_files
+from scoreboard.endings import catch_signals, end_well, hold_standard_files, ignore_signals
 
 
 def main() -> None:
     """Run the command of the command line and exit."""
     hold_standard_files()
     catch_signals()
-    sys.exit(end_well(_run, serves=sys.argv[1:2] == ["serve"]))
+    status = end_well(_run, serves=sys.argv[1:2] == ["serve"])
+    ignore_signals()
+    sys.exit(status)
 
 
 def _run() -> int:

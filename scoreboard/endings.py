@@ -80,6 +80,12 @@ def catch_signals() -> None:
             signal.signal(number, lambda number, _: _take(number))
 
 
+def ignore_signals() -> None:
+    """From here on nothing is left to be ended: the interpreter takes the handlers away before the process is gone, and
+    a signal in between would change its status."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
 @contextmanager
 def taking(take: Callable[[int], None]) -> Iterator[None]:
     """Let a function take the signals that come until the end of the context."""
