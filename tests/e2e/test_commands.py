@@ -19,7 +19,7 @@ from scoreboard.application_role import APPLICATION_ROLE
 from scoreboard.embedded import DataDir, EmbeddedStores
 from scoreboard.migrations import migrate
 from tests.e2e.embedded import end, processes_of, start
-from tests.harness import Server, Stores, wait_until
+from tests.harness import SECRET, Server, Stores, wait_until
 
 Run = Callable[..., object]
 ELSEWHERE = 4_321
@@ -129,7 +129,7 @@ def test_a_command_that_needs_nothing_of_a_data_directory_does_not_ask_for_one(
     for arguments in (["migrate"], ["verify"], ["rebuild"], ["token", "--user", "alice"]):
         done = production.run(*arguments)
         assert done.returncode == 0, done.stderr
-    signs = Server(data_dir=data_dir, log=tmp_path / "log", JWT_SECRET="s" * 16 + "t" * 16)
+    signs = Server(data_dir=data_dir, log=tmp_path / "log", JWT_SECRET=SECRET)
     assert signs.run("token", "--user", "alice").returncode == 0
     assert not data_dir.exists()
 
@@ -545,8 +545,9 @@ def test_a_data_directory_of_another_user_is_refused(embedded: Server, data_dir:
 # -- what the help says
 
 
-def test_help_tells_the_exit_statuses(stores: Stores, tmp_path: Path) -> None:
-    shown = Server(stores, log=tmp_path / "log").run("--help").stdout
+@pytest.mark.parametrize("command", [[], ["doctor"], ["import"]], ids=lambda command: "".join(command))
+def test_help_tells_the_exit_statuses(stores: Stores, tmp_path: Path, command: list[str]) -> None:
+    shown = Server(stores, log=tmp_path / "log").run(*command, "--help").stdout
     for status in ("0", "1", "2", "143"):
         assert f"\n  {status} " in shown
 
