@@ -88,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="scoreboard",
         description="A real-time scoreboard server.",
         epilog=f"{EXIT_STATUSES}\n\n{SETTINGS_TITLE}\n{settings}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_KeepLines,
     )
     parser.add_argument("--version", action="version", version=f"scoreboard {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -140,7 +140,16 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print the result as JSON")
     command.set_defaults(run=run_doctor)
     add_transfers(commands, data_dir)
+    for command in commands.choices.values():
+        command.epilog, command.formatter_class = EXIT_STATUSES, _KeepLines
     return parser
+
+
+class _KeepLines(argparse.HelpFormatter):
+    """Help whose texts of several lines stay as they are; those of one are wrapped."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
 def _seconds(text: str) -> int:

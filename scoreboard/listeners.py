@@ -58,13 +58,13 @@ def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
 def _why_not(exc: OSError | UnicodeError, host: str, port: int) -> str:
     match getattr(exc, "errno", None):
         case errno.EADDRINUSE:
-            return (
-                f"port {port} of {host} is taken by another program: choose another one with --port (0: any free one)"
-            )
+            why = "another program has it. Choose another port with --port (0: any that is free)"
         case errno.EACCES:
-            return f"port {port} of {host} needs privileges that we don't have: choose one from 1024 with --port"
+            why = "that takes privileges. Choose a port from 1024 on with --port"
         case errno.EADDRNOTAVAIL:
-            return f"{host} is not an address of this machine: name one with --host (0.0.0.0: all of them)"
-    if isinstance(exc, socket.gaierror | UnicodeError):
-        return f"{host!r} is not an address: name one with --host (127.0.0.1, or 0.0.0.0 for all of this machine's)"
-    return f"can't listen on {host} port {port}: {exc.strerror}"
+            why = "this machine has no such address. Choose one with --host (0.0.0.0: all of its addresses)"
+        case _ if isinstance(exc, socket.gaierror | UnicodeError):
+            why = "there is no such address. Choose one with --host (127.0.0.1, or 0.0.0.0 for all of this machine's)"
+        case _:
+            why = str(exc)
+    return f"can't listen on {host} port {port}: {why}"

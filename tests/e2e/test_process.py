@@ -427,6 +427,7 @@ REFUSED = [
     ("LOG_LEVEL", "loud"),
     ("LOG_FORMAT", "xml"),
     ("DRAIN_SECONDS", "-1"),
+    ("AUTO_MIGRATE", "maybe"),
     ("NO_SUCH_SETTING", "1"),
     ("JWT_SECRET_FILE", "/no/such/file"),
     ("PORT", "٣٤٥٦"),

@@ -14,8 +14,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from scoreboard.config import load_config
 from scoreboard.contracts import load_migrations
-from tests.harness import Server, Stores
+from scoreboard.errors import StartupError
+from tests.harness import SECRET, Server, Stores
 from tests.own_stores import OwnPostgres, OwnValkey
 
 COMMANDS = [
@@ -50,7 +52,24 @@ def sentence(errors: str) -> str:
     return lines[0]
 
 
+def refused_settings(**settings: str) -> str:
+    """Why settings are refused, which comes before all else that a command does."""
+    given = {"DATABASE_URL": NOBODY_POSTGRES, "REDIS_URL": NOBODY_REDIS, "JWT_SECRET": SECRET} | settings
+    with pytest.raises(StartupError) as refused:
+        load_config({f"SCOREBOARD_{name}": value for name, value in given.items()})
+    return sentence(f"scoreboard: {refused.value}")
+
+
 # -- URLs
+
+
+@pytest.mark.parametrize("command", [["serve", "--port", "0"], ["verify"], ["doctor"]], ids=lambda command: command[0])
+def test_an_unknown_parameter_refuses_every_command(
+    refuse: Callable[..., str], stores: Stores, command: list[str]
+) -> None:
+    """A server with such a URL of Redis would start, and fail at each answer."""
+    said = refuse(stores, *command, REDIS_URL="redis://127.0.0.1:1?foo=bar")
+    assert said == "scoreboard: SCOREBOARD_REDIS_URL: there is no parameter 'foo' (redis:// takes none)"
 
 
 @pytest.mark.parametrize(
@@ -79,10 +98,8 @@ def sentence(errors: str) -> str:
         ("DATABASE_URL", f"{NOBODY_POSTGRES}?passfile=/no/such/file", "'/no/such/file'"),
     ],
 )
-def test_what_a_url_can_not_have_is_refused_and_named(
-    refuse: Callable[..., str], name: str, url: str, told: str
-) -> None:
-    said = refuse(Stores(NOBODY_POSTGRES, NOBODY_REDIS), **{name: url})
+def test_what_a_url_can_not_have_is_refused_and_named(name: str, url: str, told: str) -> None:
+    said = refused_settings(**{name: url})
     assert f"SCOREBOARD_{name}: " in said
     assert told in said
     assert "ter2" not in said
@@ -157,19 +174,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     ],
 )
 def test_a_wrong_certificate_setting_says_which(
-    refuse: Callable[..., str],
-    certificates: Certificates,
-    store: str,
-    parameters: str,
-    culprit: str,
-    file: str | None,
+    certificates: Certificates, store: str, parameters: str, culprit: str, file: str | None
 ) -> None:
     query = parameters.format(**vars(certificates))
     name, url = {
         "postgres": ("DATABASE_URL", f"{NOBODY_POSTGRES}?{query}"),
         "redis": ("REDIS_URL", f"rediss://:hunter2@127.0.0.1:1/0?{query}"),
     }[store]
-    said = refuse(Stores(NOBODY_POSTGRES, NOBODY_REDIS), **{name: url})
+    said = refused_settings(**{name: url})
     assert f"SCOREBOARD_{name}: {culprit}" in said
     assert file is None or repr(str(getattr(certificates, file))) in said
 
@@ -365,8 +377,9 @@ def test_serve_by_a_role_that_may_only_read_and_write_rows_works_after_migrate(
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-@pytest.mark.parametrize("auto", ["true", "false"])
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    ("command", "auto"), [*((command, "true") for command in COMMANDS), (COMMANDS[0], "false"), (COMMANDS[1], "false")]
+)
 def test_with_the_schema_up_to_date_no_command_runs_ddl(
     url_of: Callable[[str, str], Stores], postgres: OwnPostgres, tmp_path: Path, command: list[str], auto: str
 ) -> None:
@@ -439,7 +452,7 @@ def test_a_taken_port_suggests_another(refuse: Callable[..., str], stores: Store
         port = str(taken.getsockname()[1])
         for workers in ("1", "2"):
             said = refuse(stores, "serve", "--port", port, "--workers", workers)
-            assert f"port {port} of 127.0.0.1 is taken" in said
+            assert f"can't listen on 127.0.0.1 port {port}: another program has it" in said
             assert "--port" in said
 
 

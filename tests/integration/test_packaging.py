@@ -29,6 +29,8 @@ def test_the_command_explains_itself(tmp_path: Path) -> None:
         ["token", "--help"],
         ["verify", "--help"],
         ["rebuild", "--help"],
+        ["migrate", "--help"],
+        ["doctor", "--help"],
         ["export", "--help"],
         ["import", "--help"],
     ):
