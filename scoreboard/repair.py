@@ -79,6 +79,8 @@ class Repair:
         self._watched: dict[str, _Watched] = {}
         self._suspects: set[str] = set()
         self._unusable: set[str] = set()
+        self._urgent: set[str] = set()
+        self._tick_at = float("-inf")
         self._wake = asyncio.Event()
         self._healing: dict[str, asyncio.Task[None]] = {}
         self._name = secrets.token_hex(8)
@@ -92,6 +94,11 @@ class Repair:
         if len(self._watched) >= BOARDS_WATCHED_MAX:
             self._forget(next(iter(self._watched)))
         self._watched[board] = _Watched()
+        self._look_soon(board)
+
+    def _look_soon(self, board: str) -> None:
+        """Check a board before the next tick, and it alone: anybody can name boards at random, many a second."""
+        self._urgent.add(board)
         self._wake.set()
 
     def glance(self, board: str) -> None:
@@ -132,7 +139,7 @@ class Repair:
         """Hold the ranking against the ledger now."""
         self.use(board)
         self._watched[board].confirmed_at = float("-inf")
-        self._wake.set()
+        self._look_soon(board)
 
     async def prepare(self, board: str) -> None:
         """Give a board its ranking before its first submission, if both stores answer in time."""
@@ -143,7 +150,7 @@ class Repair:
         """The board's ranking may be wrong: heal it now."""
         self.use(board)
         self._suspects.add(board)
-        self._wake.set()
+        self._look_soon(board)
 
     def is_suspect(self, board: str) -> bool:
         """Whether the ranking may be wrong, so that nobody should ask it."""
@@ -155,12 +162,12 @@ class Repair:
         return len(self._suspects)
 
     async def run(self) -> None:
-        """Check the boards in use every TICK_S, and suspects at once, until cancelled."""
+        """Check the boards in use every TICK_S, and new ones and suspects at once, until cancelled."""
         away: str | None = None
         try:
             while True:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(TICK_S):
+                    async with asyncio.timeout(max(0.0, self._tick_at - monotonic())):
                         await self._wake.wait()
                 self._wake.clear()
                 was_away = away
@@ -174,7 +181,7 @@ class Repair:
             await end_tasks(self._healing.values())
 
     async def _try_to_check(self) -> str | None:
-        """Check all boards; which store did not answer and why, or None. The next tick tries again."""
+        """Check boards; which store did not answer and why, or None. The next tick tries again."""
         try:
             await self._check()
         except Unavailable as exc:
@@ -186,18 +193,23 @@ class Repair:
 
     async def _check(self) -> None:
         now = monotonic()
+        urgent, self._urgent = self._urgent, set()
+        is_tick = now >= self._tick_at
+        if is_tick:
+            self._tick_at = now + TICK_S
         for board in [b for b, watched in self._watched.items() if now - watched.used_at > BOARD_IN_USE_S]:
             self._forget(board)
-        boards = [board for board in self._watched if board not in self._healing]
+        due = self._watched if is_tick else [board for board in urgent if board in self._watched]
+        boards = [board for board in due if board not in self._healing]
         if not self._ranks.available:
             await self._ranks.ping()
         heads = {board: await self._ranks.read_head(board) for board in boards}
         witnesses = {board: self._witnesses(board, heads[board]) for board in boards}
         asked = {board: [witness.seq for witness in witnesses[board]] for board in boards}
         ledgers = await self._ledger.read_heads(asked) if boards else {}
-        self._metrics.lag_events.set(
-            max((ledger.seq - (head.seq if (head := heads[b]) else 0) for b, (ledger, _) in ledgers.items()), default=0)
-        )
+        if is_tick:
+            lags = (ledger.seq - (head.seq if (head := heads[b]) else 0) for b, (ledger, _) in ledgers.items())
+            self._metrics.lag_events.set(max(lags, default=0))
         for board in boards:
             if board not in ledgers:
                 self._forget(board)

@@ -199,7 +199,7 @@ def _paths() -> dict[str, Any]:
             "get": _operation(
                 "streamLeaderboard",
                 "leaderboard",
-                "Server-Sent Events: leaderboard, score-updated, user-updated, reset",
+                "Server-Sent Events: leaderboard, score-updated, user-updated, reset, heartbeat",
                 [
                     board,
                     window,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 
 import orjson
 import pytest
@@ -13,11 +14,11 @@ from scoreboard.errors import NotFound
 from scoreboard.feed import Feed
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
-from scoreboard.model import Submission
+from scoreboard.model import Board, Submission
 from scoreboard.pump import Pump
 from scoreboard.ranks import Ranks
 from scoreboard.reads import Reads
-from scoreboard.repair import Repair
+from scoreboard.repair import TICK_S, Repair
 from tests.harness import DEADLINE_S, Stores, read_metric
 from tests.rankings import head_key
 
@@ -150,8 +151,8 @@ def test_events_read_back_have_a_rank_before_unless_they_are_first(
     record(run, ledger, "old")
     record(run, ledger, "new", "old", "new")
     run(repair.heal("global"))
-    page = run(ranks.read_page("global", limit=10)).page
-    told = run(feed._read_told("global", "all", page, after=1))
+    events = run(ledger.read_events("global", after=1, limit=10))
+    told = run(feed._tell("global", "all", None, events, after=1))
     updates = [orjson.loads(data) for _, _, data in told]
     ranks_told = [(update["userId"], update["rank"], update["previousRank"]) for update in updates]
     assert ranks_told == [("new", 1, None), ("old", 1, 1), ("new", 1, 1)]
@@ -174,6 +175,34 @@ def test_the_watch_notices_what_nobody_reported(run: Run, ledger: Ledger, ranks:
 
     run(watch())
     assert ranking(run, ranks) == {"a": 10}
+
+
+def test_whoever_names_boards_at_random_has_no_others_looked_at(
+    run: Run, ledger: Ledger, ranks: Ranks, repair: Repair, stores: Stores
+) -> None:
+    """Each new name is looked at once, at once. The boards in use are when their time has come."""
+    in_use, named, lasts_s = 60, 40, 1.0
+
+    def count_scripts() -> int:
+        with stores.redis() as client:
+            return int(client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
+
+    async def name_boards() -> None:
+        for number in range(in_use):
+            await ledger.put_board(Board(f"b{number}", "", 0, 0, "", ("all",), "shared", "UTC", datetime.min))
+            await repair.prepare(f"b{number}")
+        task = asyncio.create_task(repair.run())
+        before = count_scripts()
+        for number in range(named):
+            repair.use(f"nowhere-{number}")
+            await asyncio.sleep(lasts_s / named)
+        looks = count_scripts() - before
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        ticks = 2 + lasts_s / TICK_S
+        assert named <= looks <= 3 * named + 3 * ticks * in_use
+
+    run(name_boards())
 
 
 class TestReads:
