@@ -11,6 +11,8 @@ const SPEECH = 'scoreboard-1';
 const TICK_MS = 1000;
 const PING_TICKS = 10;
 const DEAD_TICKS = 25;
+/* Browsers have been seen not to tell of a worker that did not start. */
+const START_TICKS = 5;
 
 /** A stream of the page's own. */
 export function openOwnLine(view, handlers) {
@@ -45,6 +47,7 @@ export function openSharedLine(view, { onState, onFrame, onDead }) {
   let isIn = false;
   let ticks = 0;
   let silentTicks = 0;
+  let hasSpoken = false;
   let timer = null;
 
   const takeMessage = {
@@ -68,7 +71,7 @@ export function openSharedLine(view, { onState, onFrame, onDead }) {
   function tick() {
     ticks += 1;
     silentTicks += 1;
-    if (silentTicks > DEAD_TICKS) die();
+    if (silentTicks > (hasSpoken ? DEAD_TICKS : START_TICKS)) die();
     else if (ticks % PING_TICKS === 0) port.postMessage({ say: 'ping' });
   }
 
@@ -91,6 +94,7 @@ export function openSharedLine(view, { onState, onFrame, onDead }) {
 
   port.onmessage = ({ data }) => {
     silentTicks = 0;
+    hasSpoken = true;
     if (isIn) takeMessage[data.is](data);
   };
   worker.onerror = die;
