@@ -50,7 +50,7 @@ def large(store_factory: StoreFactory, tmp_path_factory: pytest.TempPathFactory)
 
 def users_of_a_day(day: str) -> Ask:
     def ask(board: LargeBoard, chance: random.Random) -> str:
-        ids = ",".join(board.user(chance.randrange(1, USERS // 10)) for _ in range(100))
+        ids = ",".join(board.user(number) for number in chance.sample(range(1, USERS // 10), 100))
         return f"/api/leaderboard/users?board=large&window=day&period={getattr(board, day)}&ids={ids}"
 
     return ask
