@@ -6,6 +6,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from scoreboard.http.entrance import NO_PLACE
 from scoreboard.http.routes import ROUTES
 from scoreboard.http.stream import HEADERS as STREAM_HEADERS
 from tests.e2e.answers import build_request, check_problem, parse_answers
@@ -87,9 +88,7 @@ def test_so_do_streams_and_refusals(named: Server, request_bytes: bytes) -> None
 
 
 def test_so_does_the_refusal_of_a_connection_too_many() -> None:
-    from scoreboard.http.protocol import REFUSAL
-
-    assert b"\r\nX-Content-Type-Options: nosniff\r\n" in REFUSAL
+    assert b"\r\nX-Content-Type-Options: nosniff\r\n" in NO_PLACE
 
 
 # -- who may keep it
