@@ -28,13 +28,14 @@ ELSEWHERE = 4_321
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Iterator[Path]:
-    """A place for a data directory; nothing that belongs to it runs any more at the end."""
-    path = tmp_path / "data"
-    yield path
-    left = processes_of(path)
-    if left:
-        Server(data_dir=path, log=tmp_path / "last.log").run("migrate")
-    assert left == []
+    """A place for a data directory, whose path leaves room for sockets; nothing of it runs any more at the end."""
+    with tempfile.TemporaryDirectory(prefix="data-") as folder:
+        path = Path(folder) / "data"
+        yield path
+        left = processes_of(path)
+        if left:
+            Server(data_dir=path, log=tmp_path / "last.log").run("migrate")
+        assert left == []
 
 
 @pytest.fixture
