@@ -28,10 +28,21 @@ def processes_of(data_dir: Path) -> list[str]:
 
 def start(command: Server, *arguments: str, **options: object) -> "subprocess.Popen[bytes]":
     """Start a command in a session of its own, as a terminal would; both outputs are pipes."""
-    settings: dict[str, object] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
+    settings: dict[str, object] = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "start_new_session": True,
+        "preexec_fn": _heed_signals,
+    }
     return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
         command.command(*arguments), env=command.environment(), **settings | options
     )
+
+
+def _heed_signals() -> None:
+    """The tests may run where a shell's background or nohup has signals ignored, which commands would inherit."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def end(
