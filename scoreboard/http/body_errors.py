@@ -5,7 +5,7 @@ has the place, is cut off before anything is searched in it, and what is shown i
 """
 
 import re
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -41,10 +41,9 @@ def explain(message: str, body_type: type, body: dict[str, object]) -> Invalid:
     steps, length = _place(message)
     if message.startswith(_UNKNOWN):
         name = message[len(_UNKNOWN) : len(message) - length - 1]
-        holder = _look_up(body, steps)
-        if not isinstance(holder, dict) or name not in holder:  # what looked like a place was part of the name
-            steps, name = (), message[len(_UNKNOWN) : -1]
-        names = _field_names(body_type, steps)
+        names, holder = _field_names(body_type, steps), _look_up(body, steps)
+        if not names or not isinstance(holder, dict) or name not in holder:  # what looked like a place is of the name
+            steps, name, names = (), message[len(_UNKNOWN) : -1], _field_names(body_type, ())
         return Invalid(_path((*steps, show_name(name))), f"is not a field here; there are {', '.join(names)}")
     reason = message[: min(len(message) - length, _REASON_CHARS_MAX)]
     missing = _MISSING.match(reason)
@@ -99,9 +98,9 @@ def _reword(reason: str, body_type: type, steps: Steps) -> str:
 # -- what the types say
 
 
-@cache
+@lru_cache(maxsize=64)
 def _type_at(body_type: type, steps: Steps) -> Any:
-    """The type of what stands at a place; indexes are left out of it."""
+    """The type of what stands at a place, or None where the body has no such place."""
     kind: Any = msgspec.inspect.type_info(body_type)
     for step in steps:
         for each in kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,):

@@ -116,6 +116,7 @@ def test_a_number_of_many_digits_is_not_written_out() -> None:
     [
         ("POST", "/api/scores", {"actionId": "win", "nmae": 1}, "nmae"),
         ("POST", "/api/scores", {"actionId": "win", "x` - at `$.board": 1}, "x` - at `$.board"),
+        ("POST", "/api/scores", {"x` - at `$.more": 1, "more": {"x": 1}, "actionId": "win"}, "x` - at `$.more"),
         ("POST", "/api/scores", {"actionId": "win", "view": 1}, "view"),
         ("POST", "/api/scores", {"actionId": "win", "occurredAt": "2026-01-01T00:00:00Z"}, "occurredAt"),
         ("POST", "/api/scores", {"actionId": "win", "tieBreak": 1}, "tieBreak"),
