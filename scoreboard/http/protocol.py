@@ -373,7 +373,10 @@ async def pass_over_body(request: Request, bytes_max: int) -> None:
     :raises BadRequest: if it is malformed.
     """
     http: Any = request.stream
-    if isinstance(http, Http) and "transfer-encoding" in request.headers and not http.expecting_continue:
+    if not isinstance(http, Http) or not http.request_body:
+        return
+    is_short = "transfer-encoding" in request.headers or (http.request_bytes_left or 0) <= bytes_max
+    if is_short and not http.expecting_continue:
         http.request_max_size = bytes_max
         try:
             while http.request_body and await http.read() is not None:

@@ -1,7 +1,7 @@
 """The planner knows of tables that came with rows, as soon as a command has migrated or imported."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -11,11 +11,19 @@ import structlog
 from scoreboard.ledger import Ledger
 from scoreboard.migrations import migrate
 from scoreboard.statistics import TABLES, find_unknown, renew_statistics
-from tests.harness import Stores
+from tests.harness import StoreFactory, Stores
 from tests.integration.test_plans import FILL, FILL_TOTALS
+from tests.own_stores import OwnPostgres
 
 Run = Callable[..., object]
 KNOWN = "SELECT DISTINCT tablename FROM pg_stats WHERE tablename = ANY ($1)"
+
+
+@pytest.fixture
+def stores(store_factory: StoreFactory) -> Iterator[Stores]:
+    """A PostgreSQL of its own, whose superuser may make roles, and have the planner forget."""
+    with OwnPostgres() as postgres:
+        yield Stores(postgres.url, store_factory.fresh().redis_url)
 
 
 def known(stores: Stores) -> set[str]:

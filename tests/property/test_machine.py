@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from scoreboard import frames, keys
-from scoreboard.board_log import BoardLog
+from scoreboard.board_log import BoardLog, Break
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
 from scoreboard.migrations import migrate
@@ -177,7 +177,7 @@ class Machine(RuleBasedStateMachine):
     def fill_gap(self) -> None:
         page = self.parts.run(self.parts.ranks.read_page(self.board, offset=0, limit=10))
         if page is not None and page.position.seq > self.reader.seq:
-            self.reader.restart(page.page, "too_far_behind")
+            self.reader.restart(page.page, Break("too_far_behind", page.position.seq))
 
     @invariant()
     def ledger_is_gapless_and_sums_to_the_totals(self) -> None:
