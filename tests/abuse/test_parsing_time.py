@@ -8,6 +8,7 @@ request is sent several times and the least is taken. Growth is judged where the
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from scoreboard.http.parse import COOKIE
 from scoreboard.http.plain import BODY_BYTES_MAX, HEAD_BYTES_MAX
 from scoreboard.http.routes import ROUTES
 from scoreboard.http.scores import BATCH_BYTES_MAX
+from tests.abuse.bystander import bystander
 from tests.harness import DEADLINE_S, Server, make_token
 
 REPEATS = 5
@@ -267,7 +269,41 @@ def test_time_grows_no_faster_than_length(start_server: Callable[..., Server], f
         target.close()
 
 
-def test_the_measure_notices_what_is_quadratic(target: Target) -> None:
+def test_others_do_not_wait_while_odd_requests_come(server: Server, full: bool) -> None:
+    """A few connections that send the worst that was seen, one after the other, as fast as they are answered."""
+    name = fill((" - at `$", "a", "`x"), 15_000).encode()
+    cookie = f'Cookie: {COOKIE}="{fill(("", chr(92), ""), 7_000)}"'.encode()
+    odd = [
+        build("POST", "/api/scores", sign("player"), b'{"actionId":"win","%s":1}' % name),
+        build("POST", "/api/scores/batch", sign("admin"), b'{"submissions":[{"actionId":"win","%s":1}]}' % (name * 4)),
+        build("GET", "/api/leaderboard?limit=7", [cookie]),
+        build("GET", f"/api/leaderboard?{fill(('', '%25&', ''), 7_000)}", []),
+    ]
+    over, sent = threading.Event(), []
+
+    def abuse(request: bytes) -> None:
+        target = Target(server)
+        try:
+            while not over.is_set():
+                target.cost_ms(request, 1)
+                sent.append(1)
+        finally:
+            target.close()
+
+    with bystander(server) as waits:
+        abusers = [threading.Thread(target=abuse, args=(request,)) for request in odd]
+        for each in abusers:
+            each.start()
+        over.wait(60 if full else 3)
+        over.set()
+        for each in abusers:
+            each.join()
+    print(f"{len(sent)} odd requests")
+    waits.check(p95_ms=150, max_ms=800)
+    assert len(sent) > 100
+
+
+def test_the_measure_sees_the_server_and_nobody_else(target: Target) -> None:
     """The measure itself: what one long answer costs the server is seen, and what others do on the machine is not."""
     cheap = target.cost_ms(build("GET", "/healthz", []))
     page = target.cost_ms(build("GET", "/openapi.json", []))
