@@ -123,12 +123,25 @@ BEGIN
 END;
 $$;
 
--- Fails for a user who may be remembered: see submit_scores.
-CREATE FUNCTION must_recall(p_user text) RETURNS boolean
+-- Whether a first score is of somebody who is hidden, at the moment that the statement sees which asks. Fails for somebody
+-- who is remembered, or may be where there is no digest to tell: see submit_scores. By itself, so that a statement about
+-- users who play already has nothing of it to set up.
+CREATE FUNCTION is_hidden_at_first(p_board text, p_user text, p_has_no_digest boolean, p_digest bytea) RETURNS boolean
 LANGUAGE plpgsql STABLE
 AS $$
+DECLARE
+    v_is_unsure boolean;
+    v_is_hidden boolean;
 BEGIN
-    RAISE EXCEPTION 'user ''%'' may have to be known again', p_user USING ERRCODE = 'SB002';
+    SELECT (p_has_no_digest AND EXISTS (SELECT FROM hidden_digests))
+               OR EXISTS (SELECT FROM hidden_digests h WHERE h.digest = p_digest),
+           EXISTS (SELECT FROM users u WHERE u.user_id = p_user AND u.hidden)
+               OR EXISTS (SELECT FROM hidden_on_boards h WHERE h.board_id = p_board AND h.user_id = p_user)
+    INTO v_is_unsure, v_is_hidden;
+    IF v_is_unsure THEN
+        RAISE EXCEPTION 'user ''%'' may have to be known again', p_user USING ERRCODE = 'SB002';
+    END IF;
+    RETURN v_is_hidden;
 END;
 $$;
 
@@ -400,12 +413,7 @@ AS $$
                prior.score_after AS prior_score, prior.at AS prior_at,
                total.score AS before, total.reached_seq AS reached,
                CASE WHEN total.score IS NOT NULL THEN total.hidden
-                    WHEN CASE WHEN p_digests IS NULL THEN EXISTS (SELECT FROM hidden_digests)
-                              ELSE EXISTS (SELECT FROM hidden_digests h WHERE h.digest = asked.digest) END
-                        THEN must_recall(asked.user_id)
-                    ELSE coalesce(person.hidden, false) OR EXISTS (
-                        SELECT FROM hidden_on_boards h WHERE h.board_id = p_board AND h.user_id = asked.user_id
-                    ) END AS hidden,
+                    ELSE is_hidden_at_first(p_board, asked.user_id, p_digests IS NULL, asked.digest) END AS hidden,
                person.display_name AS name,
                CASE
                    WHEN prior.board_id = p_board AND prior.action_id = asked.action_id
@@ -443,7 +451,7 @@ AS $$
             LIMIT 1
         ) total ON true
         LEFT JOIN LATERAL (
-            SELECT u.hidden, u.display_name
+            SELECT u.display_name
             FROM users u
             WHERE total.score IS NULL AND u.user_id = asked.user_id
             LIMIT 1
