@@ -52,6 +52,7 @@ class Metrics:
         self.costly = self._counter(
             "costly_answers", "Costly reads answered: kept ones, and those that were made", "how"
         )
+        self.lane_refused = self._counter("lane_refused", "Costly reads refused: too many waited", "lane")
         self.connections_refused = self._counter("connections_refused", "Connections refused: too many were open")
         self.streams_opened = self._counter("streams_opened", "Streams opened, by how they began", "start")
         self.reached_back = self._counter("reached_back", "Logs continued backwards from the ledger")

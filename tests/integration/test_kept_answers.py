@@ -141,7 +141,11 @@ HAPPENING = st.tuples(
 )
 
 
-@settings(max_examples=settings.default.max_examples // 4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings.default.max_examples // 4,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     st.sampled_from(["shared", "dense", "first"]),
     st.sampled_from(["sum", "best", "last"]),
