@@ -38,8 +38,9 @@ class Costly:
 
     def __init__(self, ledger: Stamps, metrics: Metrics) -> None:
         self._ledger = ledger
-        self._lane = Lane("answers from the past or of groups", COSTLY_POOL_MAX)
-        self._checks = Lane("answers from the past or of groups", CHECKS_AT_ONCE)
+        what, refused = "answers from the past or of groups", metrics.lane_refused
+        self._lane = Lane(what, COSTLY_POOL_MAX, refused.labels("costly"))
+        self._checks = Lane(what, CHECKS_AT_ONCE, refused.labels("kept"))
         self._answers = Answers()
         self._shared = Shared()
         self._count_kept = metrics.tally(metrics.costly.labels("kept"))
@@ -49,11 +50,6 @@ class Costly:
     def waiting(self) -> int:
         """Who wait for the lane."""
         return self._lane.waiting + self._checks.waiting
-
-    @property
-    def refused(self) -> int:
-        """Who were sent away."""
-        return self._lane.refused + self._checks.refused
 
     @property
     def kept_bytes(self) -> int:

@@ -7,6 +7,7 @@ part hold all connections to PostgreSQL, and everybody else waits behind them.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from scoreboard.errors import Overloaded
 
@@ -16,21 +17,30 @@ WAIT_S = 1.0
 RETRY_AFTER_S = 2.0
 
 
+class Counted(Protocol):
+    """A counter, such as those of the metrics."""
+
+    def inc(self) -> None:
+        """Count one more."""
+
+
 class Lane:
     """Lets in so many at once.
 
-    :param what: is done in it, for whoever is refused: "answers from the history of a board".
+    :param what: is done in it, for whoever is refused: "answers from the past".
+    :param refused: counts those who were sent away.
     :ivar waiting: how many wait for a turn.
-    :ivar refused: how many were sent away.
     """
 
-    def __init__(self, what: str, at_once: int, *, queue_max: int = QUEUE_MAX, wait_s: float = WAIT_S) -> None:
+    def __init__(
+        self, what: str, at_once: int, refused: Counted, *, queue_max: int = QUEUE_MAX, wait_s: float = WAIT_S
+    ) -> None:
         self._what = what
+        self._refused = refused
         self._turns = asyncio.Semaphore(at_once)
         self._queue_max = queue_max
         self._wait_s = wait_s
         self.waiting = 0
-        self.refused = 0
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -54,7 +64,7 @@ class Lane:
             self._turns.release()
 
     def _refuse(self) -> Overloaded:
-        self.refused += 1
+        self._refused.inc()
         return Overloaded(
             f"too many {self._what} are being computed; ask again in {RETRY_AFTER_S:.0f} s",
             retry_after_s=RETRY_AFTER_S,

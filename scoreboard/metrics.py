@@ -58,6 +58,7 @@ class Metrics:
         self.costly = self._counter(
             "costly_answers", "Costly reads answered: kept ones, and those that were made", "how"
         )
+        self.lane_refused = self._counter("lane_refused", "Costly reads refused: too many waited", "lane")
         self.connections_refused = self._counter("connections_refused", "Connections refused: too many were open")
         self.limited = self._counter(
             "limited", "Requests refused to an address that failed or missed too often", "limit"

@@ -54,17 +54,17 @@ class Reads:
         self._metrics = metrics
         self._acknowledged = acknowledged
         self._costly = costly
-        self._counted = Lane("places on boards whose ranking is away", COUNTED_AT_ONCE, queue_max=COUNTED_QUEUE_MAX)
+        self._counted = Lane(
+            "places on boards whose ranking is away",
+            COUNTED_AT_ONCE,
+            metrics.lane_refused.labels("counted"),
+            queue_max=COUNTED_QUEUE_MAX,
+        )
 
     @property
     def waiting(self) -> int:
         """Who wait for a place to be counted while the ranking is away."""
         return self._counted.waiting
-
-    @property
-    def refused(self) -> int:
-        """Who were sent away because too many waited for that."""
-        return self._counted.refused
 
     def is_current(self, board: str, position: Position) -> bool:
         """Whether a position has all that was told by now."""

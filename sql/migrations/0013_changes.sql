@@ -1,8 +1,9 @@
 -- What else than a new score has changed a board is found at once: see read_stamp and find_position.
 
 -- A period that is over is changed by nothing but these, so the last of them names its state. They are few, and a
--- submission that counts when it comes is in no entry: it costs a look at this condition.
-CREATE INDEX ledger_changes ON ledger (board_id, seq) WHERE kind <> 'score' OR counted_at IS NOT NULL;
+-- submission that counts when it comes is in no entry: it costs a look at this condition. In an order that the primary key
+-- does not have: without statistics, going back through all events looks as good.
+CREATE INDEX ledger_changes ON ledger (board_id, seq DESC NULLS LAST) WHERE kind <> 'score' OR counted_at IS NOT NULL;
 
 -- Ranks the members of a group among themselves, by one look at the totals for each. Left out are members who have no
 -- score there or are hidden. No settings of its own: it is to become a part of the statements that call it.

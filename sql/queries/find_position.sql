@@ -34,7 +34,7 @@ LEFT JOIN LATERAL (
     SELECT l.seq, l.at
     FROM ledger l
     WHERE l.board_id = b.board_id AND l.seq <= b.seq AND (l.kind <> 'score' OR l.counted_at IS NOT NULL)
-    ORDER BY l.seq DESC
+    ORDER BY l.seq DESC NULLS LAST
     LIMIT 1
 ) changed ON true
 WHERE b.board_id = $1

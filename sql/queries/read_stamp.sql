@@ -12,7 +12,7 @@ SELECT b.epoch, b.seq, CASE WHEN b.seq > 0 THEN (extract(epoch FROM b.last_at) *
            SELECT l.seq
            FROM ledger l
            WHERE l.board_id = b.board_id AND l.seq <= b.seq AND (l.kind <> 'score' OR l.counted_at IS NOT NULL)
-           ORDER BY l.seq DESC
+           ORDER BY l.seq DESC NULLS LAST
            LIMIT 1
        ), 0) AS changed_seq,
        g.revision,

@@ -53,7 +53,7 @@ HALF_OPEN_PER_S = 1_000
 HALF_OPEN_BYTES_MAX = 32 * 1024
 SLACK_S = 2.0
 """What a busy machine may add."""
-POOLS_MAX = 16
+POOLS_MAX = 20
 """Files by which a server may have grown because its pools did."""
 seeds = itertools.count()
 """Keys belong to users, who play on all boards: each load needs keys of its own."""

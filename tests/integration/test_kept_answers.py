@@ -143,8 +143,7 @@ HAPPENING = st.tuples(
 
 @pytest.mark.timeout(300)
 @settings(
-    max_examples=settings.default.max_examples
-    // 16,  # each asks some 150 questions three times; the profile "deep" asks more
+    max_examples=settings.default.max_examples // 16,  # each asks some 150 questions three times
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -14,9 +14,18 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 DEADLINE_S = 5.0
 
 
+class Count:
+    """A counter."""
+
+    count = 0
+
+    def inc(self) -> None:
+        self.count += 1
+
+
 def test_a_lane_lets_in_so_many_at_once_in_the_order_asked(run: Run) -> None:
     async def use() -> tuple[int, list[int]]:
-        lane, inside, most, order = Lane("things", 2), 0, 0, []
+        lane, inside, most, order = Lane("things", 2, Count()), 0, 0, []
 
         async def pass_through(number: int) -> None:
             nonlocal inside, most
@@ -27,7 +36,7 @@ def test_a_lane_lets_in_so_many_at_once_in_the_order_asked(run: Run) -> None:
                 inside -= 1
 
         await asyncio.gather(*(pass_through(number) for number in range(10)))
-        assert (lane.waiting, lane.refused) == (0, 0)
+        assert lane.waiting == 0
         return most, order
 
     assert run(use()) == (2, list(range(10)))
@@ -35,7 +44,8 @@ def test_a_lane_lets_in_so_many_at_once_in_the_order_asked(run: Run) -> None:
 
 def test_beyond_the_queue_is_refused_at_once_and_beyond_the_wait_soon(run: Run) -> None:
     async def use() -> None:
-        lane, over = Lane("things", 1, queue_max=2, wait_s=0.05), asyncio.Event()
+        refused, over = Count(), asyncio.Event()
+        lane = Lane("things", 1, refused, queue_max=2, wait_s=0.05)
 
         async def hold() -> None:
             async with lane.turn():
@@ -46,13 +56,13 @@ def test_beyond_the_queue_is_refused_at_once_and_beyond_the_wait_soon(run: Run) 
         waiting = [asyncio.create_task(hold()) for _ in range(2)]
         await asyncio.sleep(0)
         assert lane.waiting == 2
-        with pytest.raises(Overloaded, match="too many things") as refused:
+        with pytest.raises(Overloaded, match="too many things") as told:
             await hold()
-        assert refused.value.status == 503 and int(refused.value.headers["Retry-After"]) >= 1
+        assert told.value.status == 503 and int(told.value.headers["Retry-After"]) >= 1
         for each in waiting:
             with pytest.raises(Overloaded):
                 await each
-        assert (lane.waiting, lane.refused) == (0, 3)
+        assert (lane.waiting, refused.count) == (0, 3)
         over.set()
         await holding
         async with lane.turn():
@@ -63,7 +73,7 @@ def test_beyond_the_queue_is_refused_at_once_and_beyond_the_wait_soon(run: Run) 
 
 def test_who_hangs_up_gives_back_the_turn_and_the_place_in_the_queue(run: Run) -> None:
     async def use() -> None:
-        lane = Lane("things", 1, queue_max=1)
+        lane = Lane("things", 1, Count(), queue_max=1)
 
         async def hold() -> None:
             async with lane.turn():

@@ -107,6 +107,46 @@ def test_looking_for_many_events_reads_only_them_without_statistics_too(ledger: 
     assert index_entries_read(stores) - before < 3 * len(seqs)
 
 
+CHANGES = """
+INSERT INTO ledger (board_id, seq, kind, user_id, points, score_after, at)
+SELECT 'global', 200000 + n, 'hide', 'user' || n, 0, 0, 'epoch'::timestamptz + (200000 + n) * interval '1 second'
+FROM generate_series(1, 20) AS n
+"""
+LATER = """
+INSERT INTO ledger (board_id, seq, user_id, action_id, points, score_after, at)
+SELECT 'global', 200020 + n, 'user' || n, 'win', 10, 10, 'epoch'::timestamptz + (200020 + n) * interval '1 second'
+FROM generate_series(1, 100000) AS n
+"""
+SINCE_MS = (1_000 * 300_000, 1_000 * 1)
+STAMPS = {
+    "all": ("read_stamp", ["global", "all", None, None, 300_000, SINCE_MS[0], 1_000]),
+    "of a group": ("read_stamp", ["global", "all", None, "g", 299_900, SINCE_MS[0], 1_000]),
+    "of a group after too much": ("read_stamp", ["global", "all", None, "g", 1, SINCE_MS[1], 1_000]),
+    "of the past": ("find_position", ["global", 150_000, None]),
+}
+
+
+@pytest.mark.parametrize("statistics", ["with", "without"])
+def test_a_stamp_is_a_handful_of_looks_at_the_ledger(ledger: Ledger, stores: Stores, statistics: str) -> None:
+    """The last event that was no submission may be far back."""
+    for statement in (FILL, CHANGES, LATER, "UPDATE boards SET seq = 300020, last_at = 'epoch'"):
+        stores.query(f"/* {statistics} */ {statement}")
+    stores.query("INSERT INTO groups (board_id, group_id, members) VALUES ('global', 'g', 1)")
+    stores.query("INSERT INTO group_members SELECT 'global', 'g', 'member' || n FROM generate_series(1, 10000) n")
+    if statistics == "with":
+        stores.query("ANALYZE")
+    else:
+        stores.query("DELETE FROM pg_statistic WHERE starelid IN ('ledger'::regclass, 'group_members'::regclass)")
+    for what, (name, arguments) in STAMPS.items():
+        query = inline(QUERIES[name].text, ["NULL" if each is None else each for each in arguments])
+        before, scanned = index_entries_read(stores), sequential_reads(stores)
+        (row,) = stores.query(query.replace("'NULL'", "NULL"))
+        stores.query("SELECT pg_stat_force_next_flush()")
+        assert row["changed_seq"] == 200_020, what
+        assert index_entries_read(stores) - before < 500, what
+        assert sequential_reads(stores) == scanned, what
+
+
 def index_entries_read(stores: Stores) -> int:
     return int(stores.query("SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes")[0][0])
 
