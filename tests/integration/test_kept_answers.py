@@ -79,7 +79,7 @@ class Played:
 
     def erase(self, user: str, other: str, choice: int) -> None:
         self.run(self.ledger.leave_groups(user))
-        self.run(self.ledger.delete_user(user))
+        self.run(self.ledger.forget_user(user))
         self.run(self.ledger.erase_user(self.name, user, f"erased-{next(numbers)}"))
 
     def group(self, user: str, other: str, choice: int) -> None:

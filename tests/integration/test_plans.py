@@ -67,8 +67,7 @@ def test_the_planner_knows_how_scores_are_spread(filled: Stores) -> None:
 
 def test_submitting_reads_its_own_users_only_without_statistics_too(ledger: Ledger, stores: Stores) -> None:
     """A database that was just restored has none."""
-    for table in ("ledger", "totals"):
-        stores.query(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
+    keep_statistics_away(stores, "ledger", "totals")
     for statement in (FILL, FILL_TOTALS, "UPDATE boards SET seq = 200000, players = 50000"):
         stores.query(statement)
     assert stores.query("SELECT count(*) FROM pg_stats WHERE tablename IN ('ledger', 'totals')") == [(0,)]
@@ -129,14 +128,14 @@ STAMPS = {
 @pytest.mark.parametrize("statistics", ["with", "without"])
 def test_a_stamp_is_a_handful_of_looks_at_the_ledger(ledger: Ledger, stores: Stores, statistics: str) -> None:
     """The last event that was no submission may be far back."""
+    if statistics == "without":
+        keep_statistics_away(stores, "ledger", "group_members")
     for statement in (FILL, CHANGES, LATER, "UPDATE boards SET seq = 300020, last_at = 'epoch'"):
         stores.query(f"/* {statistics} */ {statement}")
     stores.query("INSERT INTO groups (board_id, group_id, members) VALUES ('global', 'g', 1)")
     stores.query("INSERT INTO group_members SELECT 'global', 'g', 'member' || n FROM generate_series(1, 10000) n")
     if statistics == "with":
         stores.query("ANALYZE")
-    else:
-        stores.query("DELETE FROM pg_statistic WHERE starelid IN ('ledger'::regclass, 'group_members'::regclass)")
     for what, (name, arguments) in STAMPS.items():
         query = inline(QUERIES[name].text, ["NULL" if each is None else each for each in arguments])
         before, scanned = index_entries_read(stores), sequential_reads(stores)
@@ -145,6 +144,12 @@ def test_a_stamp_is_a_handful_of_looks_at_the_ledger(ledger: Ledger, stores: Sto
         assert row["changed_seq"] == 200_020, what
         assert index_entries_read(stores) - before < 500, what
         assert sequential_reads(stores) == scanned, what
+
+
+def keep_statistics_away(stores: Stores, *tables: str) -> None:
+    """PostgreSQL does not look at what comes into these tables, as if it had not had the time yet."""
+    for table in tables:
+        stores.query(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
 
 
 def index_entries_read(stores: Stores) -> int:
