@@ -23,6 +23,10 @@ from scoreboard.errors import BadRequest, ScoreboardError, TooLarge
 
 HEAD_BYTES_MAX = 8 * 1024
 TRAILER_BYTES_MAX = 8 * 1024
+HEADS_MAX = 1_024
+"""Heads that are remembered."""
+REMEMBERED_BYTES_MAX = 1_024
+"""A longer head is read every time."""
 SIZE_DIGITS_MAX = 64
 EXTENSION_BYTES_MAX = 256
 LENGTH_DIGITS_MAX = 18
@@ -51,10 +55,13 @@ _VERSION = re.compile(rb"HTTP/1\.[01]")
 _TARGET = re.compile(rb"[!-~]++")
 _CONCERNED = re.compile(rb"\n(?i:(host|content-length|transfer-encoding)):([^\r]*+)")
 """The fields that tell where a request goes and where it ends."""
+_HOST_CHARS, _LENGTH_CHARS, _CODING_CHARS = 4, 14, 17
+"""By the lengths of their names they are told apart."""
 _FRAMING_FIELDS = frozenset({b"content-length", b"transfer-encoding"})
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)|(?<!\r)\n")
 """Control characters but the tab, CR without LF and LF without CR. The LF of a CR at the end may be yet to come."""
 _DIGITS = re.compile(rb"[0-9]++")
+_USUAL_LENGTH = re.compile(rb"[0-9]{1,9}")
 _HOST = re.compile(
     rb"(?:\[(?P<address>[0-9A-Fa-f:.]{2,45})\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]++|%[0-9A-Fa-f]{2})++)"
     rb"(?::(?P<port>[0-9]{0,5}))?"
@@ -93,13 +100,14 @@ def check_head(head: bytes) -> Head:
     line = found or _REQUEST_LINE.match(head)
     assert line is not None, "its lines were checked"
     is_http_1_1 = line[3] == b"1"
-    hosts: list[bytes] = []
-    lengths: list[bytes] = []
-    codings: list[bytes] = []
-    for name, value in _CONCERNED.findall(head):
-        values = hosts if len(name) == 4 else lengths if len(name) == 14 else codings
-        values.append(value.strip(_WHITE_SPACE))
-    _check_hosts(hosts, is_needed=is_http_1_1)
+    concerned = _CONCERNED.findall(head)
+    if found is not None and len(concerned) == 1:
+        ((name, value),) = concerned
+        if len(name) == _HOST_CHARS and _is_host(value):
+            return Head(head, 0, is_http_1_1)  # like most: with one Host, and no word of a body
+    _check_hosts([value for name, value in concerned if len(name) == _HOST_CHARS], is_needed=is_http_1_1)
+    lengths = [value.strip(_WHITE_SPACE) for name, value in concerned if len(name) == _LENGTH_CHARS]
+    codings = [value.strip(_WHITE_SPACE) for name, value in concerned if len(name) == _CODING_CHARS]
     if codings:
         _check_codings(codings, lengths, is_http_1_1=is_http_1_1)
         return Head(_rewrite(head, b"transfer-encoding:chunked"), None, is_http_1_1)
@@ -107,6 +115,10 @@ def check_head(head: bytes) -> Head:
     if found is None or len(lengths) > 1 or (lengths and len(lengths[0]) > LENGTH_DIGITS_MAX):
         head = _rewrite(head, b"content-length:%d" % length if lengths else None)
     return Head(head, length, is_http_1_1)
+
+
+_recall_head = lru_cache(maxsize=HEADS_MAX)(check_head)
+"""The same, remembered by the head's very bytes: what a client asks again and again it asks with the same ones."""
 
 
 def _rewrite(head: bytes, framing: bytes | None) -> bytes:
@@ -130,14 +142,13 @@ def _check_hosts(hosts: list[bytes], *, is_needed: bool) -> None:
             raise BadRequest("there is no Host header: a request of HTTP/1.1 needs one")
         return
     if not _is_host(hosts[0]):
-        raise BadRequest(
-            f"the Host header is {_show(hosts[0])}: it has to be a host's name or address, with or without a port"
-        )
+        shown = _show(hosts[0].strip(_WHITE_SPACE))
+        raise BadRequest(f"the Host header is {shown}: it has to be a host's name or address, with or without a port")
 
 
 @lru_cache(maxsize=64)
 def _is_host(value: bytes) -> bool:
-    found = _HOST.fullmatch(value)
+    found = _HOST.fullmatch(value.strip(_WHITE_SPACE))
     if found is None or int(found["port"] or 0) > PORT_MAX:
         return False
     if found["address"] is not None:
@@ -159,6 +170,8 @@ def _check_codings(codings: list[bytes], lengths: list[bytes], *, is_http_1_1: b
 
 
 def _read_lengths(lengths: list[bytes]) -> int:
+    if len(lengths) == 1 and _USUAL_LENGTH.fullmatch(lengths[0]):
+        return int(lengths[0])
     for length in lengths:
         if not _DIGITS.fullmatch(length):
             raise BadRequest(f"the Content-Length is {_show(length)}: it has to be decimal digits")
@@ -286,7 +299,7 @@ class Framing:
     def __init__(self) -> None:
         self.fault: ScoreboardError | None = None
         self.asked: tuple[str, str] | None = None
-        self._read: Callable[[Framing, bytes, int, list[bytes]], int] = Framing._read_head
+        self._read: Callable[[Framing, bytes, int, list[bytes]], int] = _READ_HEAD
         self._section = bytearray()
         """A head, trailers, or the line with a chunk's size, of which the end has not come."""
         self._checked = 0
@@ -305,7 +318,7 @@ class Framing:
     @property
     def rests(self) -> bool:
         """Whether nothing of a request came whose end did not."""
-        return self._read is Framing._read_head and not self._section
+        return self._read is _READ_HEAD and not self._section
 
     def feed(self, data: bytes, at: int = 0) -> tuple[bytes, int]:
         """Take bytes from ``at`` on, at most to the end of one request.
@@ -317,12 +330,12 @@ class Framing:
         try:
             while at < len(data):
                 at = self._read(self, data, at, out)
-                if self.rests and not self._skipped:
+                if self._read is _READ_HEAD and not self._section and not self._skipped:
                     break
         except ScoreboardError as exc:
             self.fault = exc
             at = len(data)
-            if self._read is Framing._read_head and not self._begun:
+            if self._read is _READ_HEAD and not self._begun:
                 out.append(_WAKE)
             self._section.clear()
         if self._chunk:
@@ -333,19 +346,19 @@ class Framing:
 
     def _read_head(self, data: bytes, at: int, out: list[bytes]) -> int:
         section = self._section
-        if not self._skipped and not section and data.startswith(CRLF, at):
-            self._skipped = True
-            return at + len(CRLF)
-        if not self._skipped and section == b"\r" and data.startswith(b"\n", at):
-            self._skipped = True
-            self._forget_section()
-            return at + 1
         if not section:
+            if not self._skipped and data.startswith(CRLF, at):
+                self._skipped = True
+                return at + len(CRLF)
             end = data.find(HEAD_END, at, at + _HEAD_LIMIT)
             if end >= 0:
                 end += len(HEAD_END)
                 self._take_head(data[at:end], out)
                 return end
+        elif not self._skipped and section == b"\r" and data.startswith(b"\n", at):
+            self._skipped = True
+            self._forget_section()
+            return at + 1
         known = len(section)
         try:
             end = self._collect(data, at, _HEAD_LIMIT, is_head=True)
@@ -367,15 +380,17 @@ class Framing:
 
     def _take_head(self, text: bytes, out: list[bytes]) -> None:
         try:
-            head = check_head(text)
+            head = _recall_head(text) if len(text) <= REMEMBERED_BYTES_MAX else check_head(text)
         except BadRequest:
             self._note_asked(text)
             raise
         out.append(head.text[1:] if self._begun else head.text)
         self._begun = self._skipped = False
+        if head.length == 0:
+            return
         if head.length is None:
             self._read = Framing._read_size
-        elif head.length:
+        else:
             self._left, self._read = head.length, Framing._read_body
 
     def _note_asked(self, text: bytes | bytearray) -> None:
@@ -388,7 +403,7 @@ class Framing:
         out.append(piece)
         self._left -= len(piece)
         if not self._left:
-            self._read = Framing._read_head
+            self._read = _READ_HEAD
         return at + len(piece)
 
     def _read_size(self, data: bytes, at: int, out: list[bytes]) -> int:
@@ -434,7 +449,7 @@ class Framing:
         self._forget_section()
         self._flush_chunk(out)
         out.append(b"0" + HEAD_END)
-        self._read = Framing._read_head
+        self._read = _READ_HEAD
         return at + end - known
 
     def _collect(self, data: bytes, at: int, bytes_max: int, *, is_head: bool) -> int:
@@ -467,3 +482,6 @@ class Framing:
             out += self._chunk
             out.append(CRLF)
             self._chunk = []
+
+
+_READ_HEAD = Framing._read_head

@@ -36,6 +36,8 @@ REQUEST_DEADLINE_S = 15.0
 IDLE_S = 75.0
 RESPONSE_DEADLINE_S = 30.0
 CHECK_S = 2.5
+UNREAD_BYTES_MAX = 64 * 1024
+"""Of a body that nobody has read yet as much is taken, and what came with it."""
 LINGER_S = 5.0
 LINGER_BYTES_MAX = 64 * 1024 * 1024
 STREAM_SEND_BUFFER_BYTES = 128 * 1024
@@ -67,15 +69,10 @@ class _Http(Http):
         super().__init__(protocol)  # type: ignore[no-untyped-call]
         self.request = None  # type: ignore[assignment]  # Sanic sets it when it begins to wait for the first
 
-    @property
-    def waits_for_next(self) -> bool:
-        """Whether nothing of a request is there yet. With one in this stage, what is left of its body is read."""
-        return self.stage is Stage.IDLE and self.request is None
-
     def init_for_request(self) -> None:
         if self.request is not None and self.recv_buffer:
             raise RuntimeError("something is left of a request that has been answered")
-        super().init_for_request()  # type: ignore[no-untyped-call]
+        Http.init_for_request(self)  # type: ignore[no-untyped-call]
 
     def create_empty_request(self) -> None:
         method, self.url = self.protocol.asked or ("NONE", self.url)
@@ -107,6 +104,7 @@ class ScoreboardProtocol(Entrance):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._http: _Http | None = None  # until Sanic's task begins
         self.streaming = False
         self.lingers = False
         self._lingered_bytes = 0
@@ -159,34 +157,41 @@ class ScoreboardProtocol(Entrance):
         """Whether no request is under way, while no part of one is expected: Sanic waits for the next."""
         if self.recv_buffer:
             return False
-        if self.http is None:
+        http = self._http
+        if http is None:
             return self._task is not None  # it has not even begun, else it has ended
-        return cast(_Http, self.http).waits_for_next
+        return http.stage is Stage.IDLE and http.request is None  # with one, what is left of its body is read
 
     # -- Sanic's side
 
     def _pass_on(self, data: bytes, at: int = 0) -> None:
         """Give Sanic what is well-formed, up to the end of the request; hold the rest, or nothing after a fault."""
-        if self.http is None or self.http.stage is Stage.IDLE:
-            self._began = monotonic()
+        self._time = monotonic()
+        http = self._http
+        if http is None or http.stage is Stage.IDLE:
+            self._began = self._time
         passed, at = self._framing.feed(data, at)
-        if passed:
-            super().data_received(passed)
-        else:
-            self._time = monotonic()
         if at < len(data):
             self._hold(data, at)
         if self._framing.fault is not None:
             self.lingers = True
-            self._data_received.set()  # there is nothing to read, and the fault to be told
+        elif not passed:
+            return
+        self.recv_buffer += passed
+        self._data_received.set()  # there is something to read, or a fault to be told
+        if len(self.recv_buffer) >= UNREAD_BYTES_MAX:
+            assert self.transport is not None
+            self.transport.pause_reading()
 
     async def receive_more(self) -> None:
         """Wait until there is more to read: of the request under way, or of the next one.
 
         :raises SanicException: if there can't be: something was malformed.
         """
-        http = cast(_Http, self.http)
-        while self._held and http.waits_for_next:
+        http = self._http
+        assert http is not None, "it is what asks"
+        waits_for_next = http.stage is Stage.IDLE and http.request is None
+        while self._held and waits_for_next:
             await asyncio.sleep(0)  # requests sent in one go are not answered in one go
             data, at, self._held = self._held, self._held_at, b""
             self._pass_on(data, at)
@@ -196,15 +201,18 @@ class ScoreboardProtocol(Entrance):
         if fault is not None:
             http.keep_alive = False
             raise (PayloadTooLarge if isinstance(fault, TooLarge) else BadRequest)(fault.detail)
-        if self._half_closed and not http.waits_for_next:
+        if self._half_closed and not waits_for_next:
             http.keep_alive = False
             raise BadRequest("the request ended before it was whole")
-        if self._framing.rests and not http.waits_for_next:
+        if not waits_for_next and self._framing.rests:
             raise RuntimeError("more is expected of a request that is whole")
         if self._half_closed:
             assert self._task is not None
             self._task.cancel()  # it ends where it waits
-        await super().receive_more()  # type: ignore[no-untyped-call]
+        assert self.transport is not None
+        self.transport.resume_reading()
+        self._data_received.clear()
+        await self._data_received.wait()
 
     @property
     def asked(self) -> tuple[str, str] | None:

@@ -232,6 +232,21 @@ def test_the_cases_are_of_all_kinds() -> None:
     assert {Malformed, Incomplete} <= seen
 
 
+@given(sent=requests())
+def test_what_is_plain_is_one_request_that_is_taken_whole(sent: bytes) -> None:
+    """The fast lane reads what the framing reads."""
+    plain = parse_plain(sent)
+    if plain is None:
+        return
+    (request,), why = read_requests(sent)
+    assert why is Incomplete
+    assert read_handed([sent]) == ([request], Incomplete, None)
+    assert (plain.method.encode(), plain.body) == (request.method, request.body)
+    assert f"{plain.path}?{plain.query_string}".removesuffix("?").encode() == request.target
+    fields = [(name.encode(), value.encode()) for name, value in plain.headers.items()]
+    assert [field for field in fields if field[0] != b"content-length"] == list(request.fields)
+
+
 # -- other parsers
 
 
