@@ -18,7 +18,7 @@ from scoreboard.connecting import check_redis
 from scoreboard.database import BatchRefused
 from scoreboard.doctor import Finding, examine
 from scoreboard.embedded import DataDir
-from scoreboard.endings import EXIT_DIFFERENCES, OutputLost, run, say
+from scoreboard.endings import EXIT_DIFFERENCES, OutputLost, announce, run, say
 from scoreboard.errors import EXIT_CANNOT_RUN, RanksUnavailable, ScoreboardError, StartupError
 from scoreboard.ledger import Ledger
 from scoreboard.logs import configure_logs
@@ -161,13 +161,6 @@ def _seconds(text: str) -> int:
 
 def run_serve(config: Config, options: argparse.Namespace) -> int:
     """Serve until a signal comes."""
-
-    def announce(line: str) -> None:
-        try:
-            print(line, flush=True)
-        except OSError:  # nobody reads it, or it can't be written: no reason not to serve
-            pass
-
     run(serve(config, announce))
     return 0
 

@@ -1,10 +1,11 @@
 """How a command ends: by a signal, by a reader that hung up, or by itself; always with a status and never with a
 traceback.
 
-Signals are caught from the first moment on, before the rest of the package is imported. While a coroutine runs, the
-first SIGTERM, Ctrl-C or SIGHUP cancels it, so that it can put away what it holds (stores that it started, above all),
-and further ones change nothing: they can't end a command while it stops its stores. Where it would block in a read or
-a write, the signal is raised there, because the event loop can't take it.
+Signals are caught from the first moment on. Until the package is imported they end the process where it stands; then an
+exception lets go of what is held. While a coroutine runs, the first SIGTERM, Ctrl-C or SIGHUP cancels it, so that it
+can put away what it holds (stores that it started, above all), and further ones change nothing: they can't end a
+command while it stops its stores. Where it would block in a read or a write, the signal is raised there, because the
+event loop can't take it.
 
 A handler of our own rather than the event loop's: the loop's are gone as soon as it closes, and Ctrl-C would then end a
 command with a traceback.
@@ -71,6 +72,28 @@ def hold_standard_files() -> None:
     # The interpreter has none of a file that was closed when it started, and not all code asks for that.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lives
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
+@contextmanager
+def ending_at_once(*, serves: bool) -> Iterator[None]:
+    """Let a signal end the process where it stands, as long as nothing is held yet and modules are loaded: those have
+    callbacks and destructors, in which an exception would be printed and lost."""
+
+    def end(number: int) -> None:
+        if not serves:
+            _tell(_what_ended(number))
+        os._exit(_status_of(number, serves=serves))
+
+    with taking(end):
+        yield
+
+
+def _status_of(number: int, *, serves: bool) -> int:
+    return 0 if serves else EXIT_SIGNAL + number
+
+
+def _what_ended(number: int) -> str:
+    return f"ended by {signal.Signals(number).name}"
 
 
 def catch_signals() -> None:
@@ -193,6 +216,15 @@ def say(text: str) -> None:
         raise OutputLost(exc.strerror) from exc
 
 
+def announce(text: str) -> None:
+    """Print to standard output at once, for whoever reads it: that nobody does, or that it can't be written, is no
+    reason not to go on."""
+    try:
+        print(text, flush=True)  # noqa: T201
+    except OSError:
+        forget_what_can_not_be_written()
+
+
 def end_well(command: Callable[[], int], *, serves: bool) -> int:
     """Run a command and return its exit status, whatever ends it.
 
@@ -204,15 +236,14 @@ def end_well(command: Callable[[], int], *, serves: bool) -> int:
         except SystemExit as exc:  # of the argument parser
             status = exc.code if isinstance(exc.code, int) else EXIT_CANNOT_RUN
         sys.stdout.flush()
-        return status
     except Ended as ended:
-        status = 0 if serves else EXIT_SIGNAL + ended.number
+        status = _status_of(ended.number, serves=serves)
         if not serves:
-            _tell(f"ended by {signal.Signals(ended.number).name}{ended.hint and '. '}{ended.hint}")
+            _tell(f"{_what_ended(ended.number)}{ended.hint and '. '}{ended.hint}")
     except (OutputLost, OSError) as exc:
         status = EXIT_CANNOT_RUN
         _tell(f"standard output can't be written: {exc.strerror if isinstance(exc, OSError) else exc}")
-    _forget_output()
+    forget_what_can_not_be_written()
     return status
 
 
@@ -223,9 +254,13 @@ def _tell(line: str) -> None:
         pass
 
 
-def _forget_output() -> None:
-    """Nothing more goes to standard output: the interpreter would try at its end, and complain."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except OSError:
-        pass
+def forget_what_can_not_be_written() -> None:
+    """Let what standard output or error still hold go nowhere where it can't be written: the interpreter would try
+    again at its end, complain, and give another exit status."""
+    for number, file in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            file.flush()
+        except OSError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, number)
+            os.close(null)

@@ -109,8 +109,10 @@ class _UnheldLines:
 
 def _write(lines: bytes) -> None:
     try:
-        sys.stderr.buffer.write(lines)
-        sys.stderr.buffer.flush()
+        # Past the buffer, in which what can't be written would stay until the interpreter's end, and fail that too.
+        file = getattr(sys.stderr.buffer, "raw", sys.stderr.buffer)
+        while lines:
+            lines = lines[file.write(lines) or len(lines) :]
     except (OSError, ValueError, AttributeError):  # it is full, or closed, or there is none
         pass
 

@@ -17,7 +17,7 @@ import structlog
 
 from scoreboard.app import Backing, run_process
 from scoreboard.config import Config
-from scoreboard.endings import Ended, catch_signals, run, stop_on_signals
+from scoreboard.endings import Ended, catch_signals, ending_at_once, run, stop_on_signals
 from scoreboard.errors import EXIT_CANNOT_RUN, RanksUnavailable, ScoreboardError, StartupError
 from scoreboard.logs import configure_logs
 from scoreboard.siblings import Siblings
@@ -71,7 +71,8 @@ def main() -> None:
     """Do what the parent says."""
     catch_signals()
     try:
-        assignment: Assignment = pickle.load(sys.stdin.buffer)  # noqa: S301  # our parent wrote it
+        with ending_at_once(serves=True):  # it loads modules
+            assignment: Assignment = pickle.load(sys.stdin.buffer)  # noqa: S301  # our parent wrote it
         configure_logs(assignment.config.log_level, assignment.config.log_format, worker=assignment.number)
         run(work(assignment))
     except Ended:  # while it was starting: there is nothing to drain

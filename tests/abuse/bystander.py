@@ -6,6 +6,7 @@ load balancers make them.
 
 import http.client
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -19,6 +20,11 @@ from tests.harness import Server, make_token
 TIMEOUT_S = 10.0
 PAUSE_S = 0.01
 KINDS = ("submission", "page", "ready")
+FULL = os.environ.get("SCOREBOARD_TEST_ABUSE") == "full"
+"""Whether each abuse goes on for as long as one who means it would, which takes minutes, with the machine to itself."""
+PATIENCE = 1 if FULL else 4
+"""How often over each bound on a wait is taken: in the ordinary suite other tests run beside, on two processors maybe. A
+server that an abuse stops makes others wait for seconds, or refuses them, and that is seen all the same."""
 
 
 @dataclass
@@ -43,12 +49,12 @@ class Waits:
         return "; ".join(parts) + f"; {len(self.failures)} failed"
 
     def check(self, *, p95_ms: float, max_ms: float) -> None:
-        """Nothing failed, and nothing took longer than is bearable for whoever did nothing wrong."""
+        """Nothing failed, and nothing took longer than is bearable for whoever did nothing wrong, with PATIENCE."""
         print(self.describe())
         assert not self.failures, self.failures[:5]
         for kind in KINDS:
-            assert self.percentile(kind, 0.95) <= p95_ms, f"{kind}: {self.describe()}"
-            assert self.percentile(kind, 1) <= max_ms, f"{kind}: {self.describe()}"
+            assert self.percentile(kind, 0.95) <= p95_ms * PATIENCE, f"{kind}: {self.describe()}"
+            assert self.percentile(kind, 1) <= max_ms * PATIENCE, f"{kind}: {self.describe()}"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from time import monotonic, perf_counter
 import pytest
 
 from scoreboard.files import CLIENTS_MIN, FILES_RESERVED, raise_file_limit
-from tests.abuse.bystander import Waits, bystander
+from tests.abuse.bystander import PATIENCE, Waits, bystander
 from tests.harness import DEADLINE_S, Server, make_token, read_answer
 
 ABUSER = "127.0.0.2"
@@ -69,7 +69,7 @@ def check_probes(server: Server, *sources: str) -> None:
         probe(server, path, source) for source in sources for path in ("/healthz", "/readyz") for _ in range(PROBES)
     ]
     print(f"probes from {', '.join(sources)}: at most {max(waits) * 1_000:.1f} ms")
-    assert max(waits) < PROBE_WITHIN_S
+    assert max(waits) < PROBE_WITHIN_S * PATIENCE
 
 
 @contextmanager
@@ -135,69 +135,69 @@ def check(waits: Waits) -> None:
 # -- connections
 
 
-def open_until_refused(server: Server, beyond: int) -> list[socket.socket]:
-    """As many connections as one address gets, each of which has shown that it is one, and some more."""
-    opened = []
+@contextmanager
+def closing_all() -> Iterator[list[socket.socket]]:
+    """Sockets that are closed at the end, however it comes."""
+    opened: list[socket.socket] = []
+    try:
+        yield opened
+    finally:
+        for each in opened:
+            each.close()
+
+
+def open_until_refused(server: Server, opened: list[socket.socket]) -> None:
+    """As many connections as one address gets, each of which has shown that it is one."""
     for _ in range(5_000):
         opened.append(connect(server))
         opened[-1].sendall(get("/api/leaderboard"))
         if not read_answer(opened[-1]).startswith(b"HTTP/1.1 200"):
             break
-    opened += [connect(server) for _ in range(beyond)]
-    return opened
 
 
 def test_one_address_that_opens_all_connections_it_can(limited: Server) -> None:
-    with bystander(limited) as waits:
-        opened = open_until_refused(limited, beyond=200)
-        try:
-            assert len(opened) == 1_001 + 200
-            check_probes(limited, ABUSER, "127.0.0.3")
-            wait(1)
-        finally:
-            for each in opened:
-                each.close()
+    with bystander(limited) as waits, closing_all() as opened:
+        open_until_refused(limited, opened)
+        assert len(opened) == 1_001
+        opened += [connect(limited) for _ in range(200)]
+        check_probes(limited, ABUSER, "127.0.0.3")
+        wait(1)
     check(waits)
 
 
 def test_one_address_that_goes_on_opening_connections(limited: Server, lasts_s: float) -> None:
     """It has its thousand, and opens, says nothing and closes as fast as it can."""
-    opened = open_until_refused(limited, beyond=0)
 
     def reopen() -> None:
         connect(limited).close()
         wait(0.0005)
 
-    with bystander(limited) as waits, repeating(reopen):
-        check_probes(limited, "127.0.0.3")
-        wait(lasts_s)
-        check_probes(limited, "127.0.0.3")
+    with closing_all() as opened:
+        open_until_refused(limited, opened)
+        with bystander(limited) as waits, repeating(reopen):
+            check_probes(limited, "127.0.0.3")
+            wait(lasts_s)
+            check_probes(limited, "127.0.0.3")
     check(waits)
-    for each in opened:
-        each.close()
 
 
 def test_many_addresses_that_take_all_connections_there_are(start_server: Callable[..., Server]) -> None:
     """Nobody else gets in, but whoever asks whether the server lives is told, however many say nothing."""
     server = start_server(ulimit=f"-n {FILES_RESERVED + CLIENTS_MIN}")
-    opened = [connect(server, f"127.0.1.{number % 40 + 1}") for number in range(CLIENTS_MIN)]
-    silent = [connect(server, f"127.0.2.{number % 40 + 1}") for number in range(400)]
-    try:
+    with closing_all() as opened:
+        opened += [connect(server, f"127.0.1.{number % 40 + 1}") for number in range(CLIENTS_MIN)]
+        opened += [connect(server, f"127.0.2.{number % 40 + 1}") for number in range(400)]  # say nothing either
         check_probes(server, "127.0.0.1", "127.0.1.1", "127.0.2.1", "127.0.0.3")
         with connect(server, "127.0.0.3") as connection:
             connection.sendall(get("/api/leaderboard"))
             assert read_answer(connection).startswith(b"HTTP/1.1 503")
-    finally:
-        for each in [*opened, *silent]:
-            each.close()
 
 
 # -- streams
 
 
 def test_one_address_that_opens_all_streams_it_can(limited: Server, lasts_s: float) -> None:
-    with bystander(limited) as waits:
-        opened = []
+    with bystander(limited) as waits, closing_all() as opened:
         for _ in range(600):
             opened.append(connect(limited))
             opened[-1].sendall(get("/api/leaderboard/stream"))
@@ -209,8 +209,6 @@ def test_one_address_that_opens_all_streams_it_can(limited: Server, lasts_s: flo
             received = b""
             while b"event: leaderboard" not in received:
                 received += other.recv(65_536)
-        for each in opened:
-            each.close()
     assert refused == 100
     check(waits)
 

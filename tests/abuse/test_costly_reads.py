@@ -15,7 +15,7 @@ from time import monotonic, perf_counter
 import pytest
 
 from scoreboard.migrations import migrate
-from tests.abuse.bystander import bystander
+from tests.abuse.bystander import PATIENCE, bystander
 from tests.abuse.large import LargeBoard, fill_board, fill_group
 from tests.harness import Server, StoreFactory, Stores, make_token, read_metric, wait_until
 
@@ -144,12 +144,13 @@ def test_costly_reads_delay_nobody_else(large: tuple[Server, LargeBoard], name: 
         others = read_others(server, SECONDS_FULL if full else SECONDS)
     print(name, dict(answers), {path: (round(percentile(ms, 0.5)), round(max(ms))) for path, ms in others.items()})
     waits.check(p95_ms=P95_MS, max_ms=MAX_MS)
-    assert waits.percentile("ready", 0.95) <= READY_P95_MS and waits.percentile("ready", 1) <= READY_MAX_MS
+    assert waits.percentile("ready", 0.95) <= READY_P95_MS * PATIENCE
+    assert waits.percentile("ready", 1) <= READY_MAX_MS * PATIENCE
     for path, ms in others.items():
-        assert percentile(ms, 0.95) <= 2 * P95_MS, (path, percentile(ms, 0.95))
+        assert percentile(ms, 0.95) <= 2 * P95_MS * PATIENCE, (path, percentile(ms, 0.95))
     assert set(answers) <= {200, 503}, answers
     assert answers[200] > 0, "whoever asks for what is costly is answered in turn"
-    assert server.metric("scoreboard_loop_stall_seconds_max") <= STALL_S
+    assert server.metric("scoreboard_loop_stall_seconds_max") <= STALL_S * PATIENCE
 
 
 def test_a_crowd_that_asks_for_what_is_costly_is_refused_soon(large: tuple[Server, LargeBoard], full: bool) -> None:

@@ -283,8 +283,9 @@ def test_output_that_can_not_be_written_is_told_in_a_sentence(
         assert done.stderr.startswith("scoreboard: standard output can't be written")
 
 
-def test_a_server_goes_on_when_nobody_reads_its_output(stores: Stores, tmp_path: Path) -> None:
-    commands = Server(stores, log=tmp_path / "log")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_server_goes_on_when_nobody_reads_its_output(stores: Stores, tmp_path: Path, unbuffered: str) -> None:
+    commands = Server(stores, log=tmp_path / "log", environment={"PYTHONUNBUFFERED": unbuffered})
     reading, writing = os.pipe()
     os.close(reading)
     process = start(commands, "serve", "--port", "0", stdout=writing)
@@ -296,6 +297,31 @@ def test_a_server_goes_on_when_nobody_reads_its_output(stores: Stores, tmp_path:
         assert line, "it ended"
     status, errors = end(process, signal.SIGTERM, lambda: True, what="nothing")
     assert status == 0, errors
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", [["token"], ["token", "--user", "a,b"], ["verify"], ["serve", "--port", "0"]], ids=" ".join
+)
+def test_an_exit_status_is_the_same_where_errors_can_not_be_written(
+    stores: Stores, tmp_path: Path, arguments: list[str], unbuffered: str
+) -> None:
+    """A log on a full disk changes nothing else."""
+    commands = Server(stores, log=tmp_path / "log", environment={"PYTHONUNBUFFERED": unbuffered})
+    statuses = []
+    for errors in ("/dev/null", "/dev/full"):
+        with open(errors, "w") as file:
+            process = subprocess.Popen(
+                commands.command(*arguments), env=commands.environment(), stdout=subprocess.PIPE, stderr=file
+            )
+        assert process.stdout is not None
+        if arguments[0] == "serve":
+            while not process.stdout.readline().startswith(b"Listening"):
+                assert process.poll() is None
+            process.terminate()
+        process.communicate(timeout=60)
+        statuses.append(process.returncode)
+    assert statuses[0] == statuses[1] != 120
 
 
 # -- whom the embedded stores obey

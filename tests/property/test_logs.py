@@ -1,6 +1,7 @@
 """Whatever is logged, a line comes out: one line, nothing in it that a terminal would obey, and nobody is disturbed."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -119,6 +120,8 @@ class Unshowable:
         raise ValueError("no")
     __repr__ = __str__
 match sys.argv[2]:
+    case "full":
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
     case "closed":
         os.close(2)
     case "gone":
@@ -136,10 +139,12 @@ print("went on")
 """
 
 
-@pytest.mark.parametrize("stderr", ["open", "closed", "gone"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("stderr", ["open", "full", "closed", "gone"])
 @pytest.mark.parametrize("form", RENDERERS)
-def test_logging_raises_nothing_wherever_it_writes(form: str, stderr: str) -> None:
-    done = subprocess.run([sys.executable, "-c", LOG, form, stderr], capture_output=True, timeout=60)
+def test_logging_raises_nothing_wherever_it_writes(form: str, stderr: str, unbuffered: str) -> None:
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run([sys.executable, "-c", LOG, form, stderr], capture_output=True, env=environment, timeout=60)
     assert done.stdout == b"went on\n", done.stderr
     assert done.returncode == 0
     if stderr == "open" and form == "json":
