@@ -23,7 +23,7 @@ KINDS = ("submission", "page", "ready")
 FULL = os.environ.get("SCOREBOARD_TEST_ABUSE") == "full"
 """Whether each abuse goes on for as long as one who means it would, which takes minutes, with the machine to itself."""
 PATIENCE = 1 if FULL else 4
-"""How often over each bound on a wait is taken: in the ordinary suite other tests run beside, on two processors maybe. A
+"""What each bound on a wait is multiplied by: in the ordinary suite other tests run beside, on two processors maybe. A
 server that an abuse stops makes others wait for seconds, or refuses them, and that is seen all the same."""
 
 

@@ -5,7 +5,6 @@ The server's own CPU time is measured, not the time that an answer takes: others
 request is sent several times and the least is taken. Growth is judged where there is something to measure at all.
 """
 
-import os
 import re
 import socket
 import threading
@@ -52,15 +51,16 @@ def fill(pattern: Pattern, length: int) -> str:
 
 
 class Processor:
-    """The CPU time of a server process, in ms, to the precision of the kernel's accounting."""
+    """The CPU time of a server process, in ms: what it has used up to this moment, in all its threads."""
 
     def __init__(self, server: Server) -> None:
         assert server.process is not None
-        self._stat = f"/proc/{server.process.pid}/schedstat"
+        # The clock of another process, as clock_getcpuclockid(3) makes it. What /proc says is as old as the last time
+        # that the kernel looked.
+        self._clock = ~server.process.pid << 3 | 2
 
     def used_ms(self) -> float:
-        with open(self._stat, encoding="ascii") as file:
-            return int(file.read().split()[0]) / 1e6
+        return time.clock_gettime_ns(self._clock) / 1e6
 
 
 @dataclass
@@ -238,7 +238,8 @@ def bound(where: str, route: tuple[str, str]) -> int:
     return 120_000 if route[1] == "/api/scores/batch" else BODY_BYTES_MAX - 200
 
 
-ANY_ROUTE = st.sampled_from([(method, path) for method, path, _ in ROUTES])
+ANY_ROUTE = st.sampled_from([(method, path) for method, path, _ in ROUTES if path != "/metrics"])
+"""All but the one that reads nothing of what it is sent, and answers once a second."""
 REPEATED = st.lists(st.sampled_from(PIECES), min_size=1, max_size=3).map("".join)
 PATTERNS = st.tuples(st.sampled_from(BEGINNINGS), REPEATED, st.sampled_from(ENDS))
 
@@ -313,5 +314,4 @@ def test_the_measure_sees_the_server_and_nobody_else(target: Target) -> None:
     again = target.cost_ms(build("GET", "/healthz", []))
     assert 0 < cheap < FLOOR_MS
     assert page > 0
-    assert again < FLOOR_MS
-    assert os.path.exists("/proc/self/schedstat")
+    assert 0 < again < FLOOR_MS
