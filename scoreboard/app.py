@@ -1,7 +1,8 @@
 """One serving process: its parts wired together, its tasks, its HTTP server, and how it drains and closes.
 
-Order of a shutdown: readiness turns red while requests are still taken; streams end cleanly, their readers told to
-come back spread out; the listener closes; what is under way finishes within the drain time; then the stores close.
+Order of a shutdown: readiness turns red while requests are still taken; streams end cleanly, with what was acknowledged
+by then, their readers told to come back spread out; the listener closes; what is under way finishes within the drain
+time; then the stores close.
 """
 
 import asyncio
@@ -48,6 +49,9 @@ from scoreboard.writer import Writer
 
 RED_S = 0.5
 """How long readiness is red before the listener closes, at most a quarter of the drain time."""
+PUBLISHED_WITHIN_S = 0.5
+"""How long streams wait at most, before they end, for what was acknowledged to be published; at most a quarter of the
+drain time."""
 SUBSCRIBE_WAIT_S = 2.0
 BOARDS_CHECKED_MAX = 1_000
 """Boards whose ranking is checked at start; others are when they are first used."""
@@ -252,6 +256,9 @@ async def _drain(parts: Parts, server: Any, drain_s: float) -> None:
     deadline = monotonic() + drain_s
     log.info("draining", seconds=drain_s, readers=parts.pump.readers, queued=parts.writer.queued)
     parts.services.draining = True
+    told = [(log, parts.acknowledged.needed(log.board)) for log in parts.pump.logs]
+    within_s = min(PUBLISHED_WITHIN_S, drain_s / 4)
+    await _until(lambda: all(needed.met_by(log.position) for log, needed in told), within_s)
     await parts.pump.end_all()
     await asyncio.sleep(min(RED_S, drain_s / 4))  # load balancers see readiness red before connections fail
     server.server.close()

@@ -7,10 +7,12 @@ same parsed headers.
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -54,22 +56,25 @@ class Migration(msgspec.Struct, frozen=True):
     checksum: str
 
 
-def load_queries() -> dict[str, Query]:
+@cache
+def load_queries() -> Mapping[str, Query]:
     """Every statement under ``sql/queries``, by name.
 
     :raises ContractError: if a header and its body differ.
     """
-    return {name: parse_query(name, text) for name, text in _read(_sql_folder() / "queries", ".sql")}
+    texts = _read(_sql_folder() / "queries", ".sql")
+    return MappingProxyType({name: parse_query(name, text) for name, text in texts})
 
 
-def load_scripts() -> dict[str, Script]:
+@cache
+def load_scripts() -> Mapping[str, Script]:
     """Every script under ``scoreboard/lua``, by name, with what they share before it.
 
     :raises ContractError: if a header and its body differ.
     """
     texts = dict(_read(files("scoreboard") / "lua", ".lua"))
     shared = texts.pop(SHARED_SCRIPT)
-    return {name: parse_script(name, text, shared) for name, text in texts.items()}
+    return MappingProxyType({name: parse_script(name, text, shared) for name, text in texts.items()})
 
 
 def load_migrations() -> list[Migration]:

@@ -8,7 +8,7 @@ commit.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
@@ -184,7 +184,7 @@ class Database:
         return rows[0] if rows else None
 
     @property
-    def queries(self) -> dict[str, Query]:
+    def queries(self) -> Mapping[str, Query]:
         """The loaded statements by name."""
         return self._queries
 

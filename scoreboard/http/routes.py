@@ -88,7 +88,14 @@ def create_app(services: Services) -> "Sanic[Any, Any]":
     for path, handlers in by_path.items():
         for method, wrapped in handlers.items():
             reads_its_body = (method, path) in READS_ITS_BODY
-            app.add_route(wrapped, path, methods=_with_head(method), name=_name(method, path), stream=reads_its_body)
+            app.add_route(
+                wrapped,
+                path,
+                methods=_with_head(method),
+                name=_name(method, path),
+                stream=reads_its_body,
+                error_format="json",  # else it is guessed from the handler's source, which takes a fifth of the start
+            )
     app.ctx.probes = Probes({path: by_path[path]["GET"] for path in PROBES})
     app.ctx.fast_lane = FastLane(services, by_path["/api/scores"]["POST"]) if services.fast_lane else None
     return app

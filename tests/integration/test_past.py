@@ -145,7 +145,7 @@ EVENT = st.tuples(
 KINDS = st.sampled_from([("sum", None), ("sum", 0), ("best", None), ("last", None)])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(["shared", "dense", "first", "first", "first"]), KINDS, st.lists(EVENT, min_size=8, max_size=25))
 def test_every_position_shows_what_the_board_showed_there(
     run: Run, ledger: Ledger, ties: Ties, kind: tuple[Operator, int | None], happened: list[tuple[str, str, str]]
