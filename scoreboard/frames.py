@@ -61,10 +61,11 @@ class Message(msgspec.Struct, frozen=True):
         return not self.events and not self.windows
 
 
-class Update(msgspec.Struct, frozen=True, rename="camel"):
+class Update(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """The data of a ``score-updated`` frame; ranks are None where they are not known any more."""
 
     user_id: str
+    display_name: str | None = None  # servers before this version publish none
     action_id: str | None
     points: int
     score: int
@@ -156,14 +157,15 @@ def _tell(event: Published) -> Told | None:
     if event.score is None:
         return None  # it was in another period of the window
     update = Update(
-        event.user_id,
-        event.action_id,
-        event.points,
-        event.score,
-        event.rank,
-        event.previous_rank,
-        event.seq,
-        event.at,
+        user_id=event.user_id,
+        display_name=event.display_name,
+        action_id=event.action_id,
+        points=event.points,
+        score=event.score,
+        rank=event.rank,
+        previous_rank=event.previous_rank,
+        seq=event.seq,
+        at=event.at,
     )
     return event.seq, SCORE_UPDATED, msgspec.json.encode(update)
 

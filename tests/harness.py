@@ -299,6 +299,12 @@ class Frame:
     id: str | None
 
 
+def seq_of(identifier: str | None) -> int:
+    """The seq in a frame's id."""
+    assert identifier is not None
+    return int(identifier.rpartition("-")[2])
+
+
 @dataclass
 class Stream:
     """A stream read by a thread; frames are kept in order, and the seqs of heartbeats apart from them."""

@@ -23,7 +23,8 @@
 --             there is no ranking for anybody
 --   gap       the first event is beyond head + 1: nothing written, ranks empty
 --   diverged  the ranking's last event is not the ledger's event of that seq: nothing written, ranks empty
--- Publishes, when an event was fresh, all those that were: see shared.lua
+-- Publishes, when an event was fresh, all those that were, with the display names of those whose scores they tell: see
+-- shared.lua
 local head_key, names_key = KEYS[1], KEYS[2]
 local channel, epoch, first, previous_at = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local count, windows, periods = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -137,6 +138,32 @@ local function negate(score)
     return score == '0' and score or '-' .. score
 end
 
+for i = FIRST_NAME, #ARGV, NAME_FIELDS do
+    if tonumber(ARGV[i]) > head_seq then
+        if ARGV[i + 2] == '' then
+            redis.call('HDEL', names_key, ARGV[i + 1])
+        else
+            redis.call('HSET', names_key, ARGV[i + 1], ARGV[i + 2])
+        end
+    end
+end
+
+-- What the JSON of an event gets besides ranks: whose score is told by which name. What tells of names has them already.
+local encoded_names = redis.call('EXISTS', names_key) == 1 and {}
+local function name_in(user, json)
+    if not string.find(json, '^{"userId"') then
+        return ''
+    end
+    if not encoded_names then
+        return ',"displayName":null'
+    end
+    if not encoded_names[user] then
+        local name = redis.call('HGET', names_key, user)
+        encoded_names[user] = ',"displayName":' .. (name and cjson.encode(name) or 'null')
+    end
+    return encoded_names[user]
+end
+
 local ranks, events = {}, {}
 local at = FIRST_EVENT
 for seq = first, last_seq do
@@ -148,8 +175,8 @@ for seq = first, last_seq do
         local rank, previous_rank = set_score(all, user, ARGV[at + 2], seq)
         ranks[#ranks + 1] = rank or 0
         ranks[#ranks + 1] = previous_rank or 0
-        events[#events + 1] = string.sub(json, 1, 1) ~= '{' and 'null' or json .. ',"rank":' .. (rank or 'null')
-            .. ',"previousRank":' .. (previous_rank or 'null') .. '}'
+        events[#events + 1] = string.sub(json, 1, 1) ~= '{' and 'null' or json .. name_in(user, json)
+            .. ',"rank":' .. (rank or 'null') .. ',"previousRank":' .. (previous_rank or 'null') .. '}'
         for i = at + 3, at + FIELDS - 1, 2 do
             local ranking, score = rankings[tonumber(ARGV[i])], ARGV[i + 1]
             if not ranking.is_over then
@@ -166,16 +193,6 @@ for seq = first, last_seq do
         end
     end
     at = at + FIELDS
-end
-
-for i = FIRST_NAME, #ARGV, NAME_FIELDS do
-    if tonumber(ARGV[i]) > head_seq then
-        if ARGV[i + 2] == '' then
-            redis.call('HDEL', names_key, ARGV[i + 1])
-        else
-            redis.call('HSET', names_key, ARGV[i + 1], ARGV[i + 2])
-        end
-    end
 end
 
 local last, at_last, size = string.format('%.0f', last_seq), at_of(last_seq), redis.call('ZCARD', all.key)

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.e2e.raw_streams import open_stream, receive_until
-from tests.harness import Frame, Parser, Server, Stores, Stream, make_token, wait_until
+from tests.harness import Frame, Parser, Server, Stores, Stream, make_token, seq_of, wait_until
 
 RESUME_EVENTS_MAX = 1_000
 RETRY_MS = (1_000, 6_000)
@@ -51,11 +51,6 @@ def play(client: httpx.Client, board: str, user: str, action: str = "win") -> di
 def read_page(server: Server, board: str) -> dict[str, object]:
     with server.client() as client:
         return dict(client.get("/api/leaderboard", params={"board": board, "limit": 100}).json())
-
-
-def seq_of(identifier: str | None) -> int:
-    assert identifier is not None
-    return int(identifier.rpartition("-")[2])
 
 
 def check_ids(stream: Stream, epoch: object) -> None:
@@ -124,6 +119,7 @@ def test_submission_sends_the_update_and_then_the_changed_top(shared: Server, ga
         assert (update.event, update.id) == ("score-updated", f"{receipt['epoch']}-3")
         assert update.data == {
             "userId": "alice",
+            "displayName": None,
             "actionId": "big",
             "points": 1_000,
             "score": 1_010,

@@ -1,6 +1,6 @@
 """Users beyond their scores: names seen everywhere, hiding and coming back, erasure; and events made undone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.answers import check_problem, parse_answers
 from tests.e2e.boards import TestBoard, admin_client, open_board
-from tests.harness import Server, Stores, Stream, make_token
+from tests.harness import Server, Stores, Stream, make_token, seq_of
 
 WINDOWS = ("all", "day")
 
@@ -57,6 +57,30 @@ def test_a_name_is_seen_everywhere_once_it_is_given(shared: Server, client: http
     assert [e["displayName"] for e in ids["leaderboard"]] == ["Early", None]
     assert client.put(f"/api/users/{user}", json={"displayName": None}).status_code == 200
     assert named(board) == {user: None, later: "Early"}
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_updates_have_the_name_of_whose_score_they_tell(
+    start_shared: Callable[..., Server], shared: Server, client: httpx.Client, board: TestBoard, window: str
+) -> None:
+    """As they come, folded for who comes back, and from the ledger to a server that has not heard of them."""
+    user, nameless = f"u-{board.name}", f"n-{board.name}"
+    assert client.put(f"/api/users/{user}", json={"displayName": "Ünal"}).status_code == 200
+    with Stream(shared.stream_url(board.name, window=window)) as stream:
+        stream.wait_for(lambda s: s.last_id)
+        before = stream.last_id
+        for scorer in (user, nameless, user):
+            board.score(scorer, 1)
+        stream.wait_for(lambda s: seq_of(s.last_id) == 3)
+        assert names_told(stream) == {user: "Ünal", nameless: None}
+    for server in (shared, start_shared()):
+        with Stream(server.stream_url(board.name, window=window), last_event_id=before) as back:
+            back.wait_for(lambda s: seq_of(s.last_id) == 3)
+            assert names_told(back) == {user: "Ünal", nameless: None}
+
+
+def names_told(stream: Stream) -> dict[object, object]:
+    return {frame.data["userId"]: frame.data["displayName"] for frame in stream.of("score-updated")}
 
 
 def test_the_same_name_again_is_no_event(client: httpx.Client, board: TestBoard) -> None:
