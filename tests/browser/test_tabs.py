@@ -131,6 +131,24 @@ def test_a_tab_that_comes_late_is_told_the_board_of_now(server: Server, tabs: Ta
     assert server.metric(READERS) == 1
 
 
+def test_a_tab_that_comes_late_hears_nothing_of_who_was_erased(server: Server, tabs: Tabs) -> None:
+    one = open_board(tabs.open(window=True), server, "?me=demo-one")
+    behind = open_board(tabs.open(window=True), server, "?me=demo-one")
+    with server.client("erased-one") as client:
+        assert client.post("/api/scores", json={"actionId": "bonus"}).status_code == 200
+    expect(behind.locator("#activity")).to_contain_text("erased-one")
+    tabs.open()  # hides the second one
+    with server.client("root", "admin") as admin:
+        assert admin.delete("/api/users/erased-one").is_success
+    expect(one.locator("#activity")).not_to_contain_text("erased-one")
+    late = open_board(tabs.open(window=True), server, "?me=demo-one")
+    wait_for_rows(late, rows_of(one))
+    expect(late.locator("#activity")).not_to_contain_text("erased-one")
+    behind.bring_to_front()
+    wait_for_state(behind, "live")
+    expect(behind.locator("#activity")).not_to_contain_text("erased-one")
+
+
 def test_boards_and_windows_do_not_mix(server: Server, tabs: Tabs) -> None:
     with server.client("root", "admin") as admin:
         assert admin.put("/api/boards/other", json={"title": "Other"}).status_code in (200, 201)
