@@ -1,6 +1,6 @@
 /*
- * Follows a board for as long as the page is seen. Tabs share one stream through a
- * SharedWorker; where there is none, each tab that is seen has its own. A tab that
+ * Follows a board for as long as the page is seen. Tabs of a board share one stream
+ * through a SharedWorker, and boards the few that a browser can have; where there is none, each tab that is seen has its own. A tab that
  * is hidden, frozen or offline has none, and goes on from where it was afterwards.
  */
 
@@ -66,6 +66,7 @@ export function follow(view, { onFrame, onState }) {
 
   const listeners = [
     [document, 'visibilitychange', () => decide()],
+    [window, 'focus', () => line.focus()],
     [document, 'freeze', () => { isFrozen = true; decide(); }],
     [document, 'resume', () => { isFrozen = false; decide(); }],
     // A page that is left may be kept and shown again.

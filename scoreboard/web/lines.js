@@ -1,13 +1,14 @@
 /*
- * Two ways for a page to a stream, with the same three verbs: join(isSuspect) when
- * the page is seen, leave() when it is not, close() for good.
+ * Two ways for a page to a stream, with the same verbs: join(isSuspect) when
+ * the page is seen, focus() when it has the focus, leave() when it is not seen,
+ * close() for good.
  */
 
 import { openSource } from './source.js';
 
 const WORKER = '/web/shared-stream.js';
 /* Tabs of an older page keep an older worker alive, which may speak otherwise. */
-const SPEECH = 'scoreboard-1';
+const SPEECH = 'scoreboard-2';
 const TICK_MS = 1000;
 const PING_TICKS = 10;
 const DEAD_TICKS = 25;
@@ -31,17 +32,18 @@ export function openOwnLine(view, handlers) {
       if (source === null) source = openSource(view, handlers, lastId);
       else if (isSuspect) source.renew();
     },
+    focus() {},
     leave,
     close: leave,
   };
 }
 
 /**
- * The stream that all tabs share. Calls onDead() when there is no such worker or it does not answer any more.
+ * What all tabs share. Calls onDead() when there is no such worker or it does not answer any more.
  * Time is counted in ticks that came, so that the sleep of a computer is no silence of the worker's.
  */
 export function openSharedLine(view, { onState, onFrame, onDead }) {
-  const worker = new SharedWorker(WORKER, { type: 'module', name: `${SPEECH}?${new URLSearchParams(view)}` });
+  const worker = new SharedWorker(WORKER, { type: 'module', name: SPEECH });
   const { port } = worker;
   let place = null;
   let isIn = false;
@@ -49,6 +51,10 @@ export function openSharedLine(view, { onState, onFrame, onDead }) {
   let silentTicks = 0;
   let hasSpoken = false;
   let timer = null;
+
+  function say(what, more = {}) {
+    port.postMessage({ say: what, view, ...more });
+  }
 
   const takeMessage = {
     state({ is, ...state }) {
@@ -64,7 +70,7 @@ export function openSharedLine(view, { onState, onFrame, onDead }) {
     },
     pong() {},
     forgotten() {
-      port.postMessage({ say: 'join', place, isSuspect: false });
+      say('join', { place, isSuspect: false });
     },
   };
 
@@ -72,14 +78,14 @@ export function openSharedLine(view, { onState, onFrame, onDead }) {
     ticks += 1;
     silentTicks += 1;
     if (silentTicks > (hasSpoken ? DEAD_TICKS : START_TICKS)) die();
-    else if (ticks % PING_TICKS === 0) port.postMessage({ say: 'ping' });
+    else if (ticks % PING_TICKS === 0) say('ping');
   }
 
   function leave() {
     if (!isIn) return;
     isIn = false;
     clearInterval(timer);
-    port.postMessage({ say: 'leave' });
+    say('leave');
   }
 
   function close() {
@@ -106,7 +112,10 @@ export function openSharedLine(view, { onState, onFrame, onDead }) {
         silentTicks = 0;
         timer = setInterval(tick, TICK_MS);
       }
-      port.postMessage({ say: 'join', place, isSuspect });
+      say('join', { place, isSuspect });
+    },
+    focus() {
+      if (isIn) say('focus');
     },
     leave,
     close,

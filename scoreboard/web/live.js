@@ -8,10 +8,12 @@ import { createBoard } from './board.js';
 import { byId, formatNumber } from './dom.js';
 import { follow } from './follow.js';
 import { createHeading } from './heading.js';
-import { createMe, rememberedUserId, rememberUserId, userIdProblem } from './me.js';
+import { spell, userIdProblem } from './ids.js';
+import { createMe } from './me.js';
 import { createNames } from './names.js';
 import { showNotFound } from './not-found.js';
 import { createPlay } from './play.js';
+import { hasScored, rememberedUser, rememberUser } from './remembered.js';
 import { createPinnedRow, createRows } from './rows.js';
 import { createStateView } from './state.js';
 
@@ -39,7 +41,11 @@ function start() {
     drawSoon();
   });
   const activity = createActivity(byId('activity'), byId('activity-empty'), names.of);
-  const me = createMe(view, drawSoon);
+  const me = createMe(view, {
+    isOwn: (userId) => play?.userId === userId,
+    find: async (userId) => await play?.tokenOf(userId) ?? null,
+    forget: (userId, token) => play?.forgetToken(userId, token),
+  }, drawSoon);
   const heading = createHeading(view, leave);
   const renderRows = createRows(byId('rows'));
   const renderPinned = createPinnedRow(byId('me-row'));
@@ -48,6 +54,7 @@ function start() {
   let wasLive = false;
   let isLeft = false;
   let play = null;
+  let line = null;
 
   const takeFrame = {
     leaderboard(frame) {
@@ -72,7 +79,8 @@ function start() {
     reset({ reason }) {
       updates.length = 0;
       activity.clear();
-      me.forgetPosition();
+      names.forget();
+      me.forget();
       if (reason === 'settings') heading.loadSoon();
     },
     heartbeat() {},
@@ -104,7 +112,8 @@ function start() {
     if (!isLive) return;
     play?.wake();
     activity.rename();
-    if (!heading.isKnown) heading.load();
+    if (heading.isKnown) heading.refresh();
+    else heading.load();
     if (wasLive && !state.resumed) me.reload();
     wasLive = true;
   }
@@ -112,20 +121,34 @@ function start() {
   function leave(text) {
     if (isLeft) return;
     isLeft = true;
-    line.close();
+    line?.close();
     stop(text);
   }
 
-  const line = follow(view, {
-    onState: takeState,
-    onFrame(type, data) {
-      board.take(type, data);
-      names.take(type, data);
-      takeFrame[type](data);
-      drawSoon();
-    },
-  });
-  heading.load();
+  function begin() {
+    if (isLeft) return;
+    line = follow(view, {
+      onState: takeState,
+      onFrame(type, data) {
+        board.take(type, data);
+        names.take(type, data);
+        takeFrame[type](data);
+        heading.refresh();
+        drawSoon();
+      },
+    });
+    const { userId, problem } = rememberedUser();
+    become(userId);
+    if (problem !== '') byId('me-note').textContent = problem;
+    createPlay(view.board, me.userId, { onPlay: choose, onCounted: me.takeReceipt, isLive: () => isLive }).then(joinIn);
+  }
+
+  function joinIn(created) {
+    play = created;
+    if (play === null) return;
+    if (me.userId === null) choose(play.userId);
+    else if (me.entry.score === null && hasScored(me.userId, view)) me.reload();
+  }
 
   function become(userId) {
     byId('me-input').value = userId ?? '';
@@ -134,16 +157,15 @@ function start() {
 
   function choose(userId) {
     become(userId);
-    rememberUserId(userId);
+    rememberUser(userId);
     if (userId !== null) play?.playAs(userId);
   }
 
-  become(rememberedUserId());
   setUpForm(choose);
-  createPlay(view.board, me.userId, { onPlay: choose, isLive: () => isLive }).then((created) => {
-    play = created;
-    if (play !== null && me.userId === null) choose(play.userId);
-  });
+  const known = heading.load();
+  // A view that need not be there is looked up first: a browser shows each question about nothing as an error.
+  if (heading.isSure) begin();
+  else known.then(begin);
 }
 
 /** Who is in the top ten has a row there, and above an empty board nobody without a score has one. */
@@ -157,7 +179,7 @@ function setUpForm(onChoice) {
   input.addEventListener('input', () => input.setCustomValidity(''));
   byId('me-form').addEventListener('submit', (event) => {
     event.preventDefault();
-    const userId = input.value.trim() === '' ? null : input.value;
+    const userId = input.value.trim() === '' ? null : spell(input.value);
     input.setCustomValidity(userId === null ? '' : userIdProblem(userId));
     if (input.reportValidity()) onChoice(userId);
   });

@@ -16,6 +16,8 @@ export function createNames(view, onChange) {
   const wanted = new Set();
   let timer = null;
   let askedAt = -ASK_EVERY_MS;
+  /* An answer to what was asked before a reset may name somebody who was erased. */
+  let turn = 0;
 
   function learn(userId, name) {
     if (known.size >= KNOWN_MAX && !known.has(userId)) known.delete(known.keys().next().value);
@@ -38,7 +40,9 @@ export function createNames(view, onChange) {
 
   async function learnAll(userIds) {
     askedAt = performance.now();
+    const asked = turn;
     const entries = await readUsers(userIds, view);
+    if (asked !== turn) return;
     for (const { userId, displayName } of entries ?? []) learn(userId, displayName);
     if (entries !== null) onChange();
   }
@@ -56,6 +60,12 @@ export function createNames(view, onChange) {
         askSoon();
       }
       return known.get(userId) ?? userId;
+    },
+    /** After a reset nothing that was known needs to hold: somebody may have been erased. */
+    forget() {
+      turn += 1;
+      known.clear();
+      wanted.clear();
     },
   };
 }

@@ -3,6 +3,8 @@
 import { byId, element, formatNumber } from './dom.js';
 
 const LISTED_MAX = 100;
+const SIGN_IN = 'This server shows its boards to signed-in users only. Sign in, then reload this page.';
+const NOT_NOW = 'The boards of this server can’t be listed now. Reload the page to try again.';
 
 /** Takes the place of the board; the text says what was not found. */
 export async function showNotFound(text) {
@@ -17,8 +19,8 @@ export async function showNotFound(text) {
 
   async function listMore() {
     const page = await readBoards(after);
-    if (page === null) {
-      note.textContent = 'The boards of this server can’t be listed now. Reload the page to try again.';
+    if (page.boards === undefined) {
+      note.textContent = page.status === 401 || page.status === 403 ? SIGN_IN : NOT_NOW;
       return;
     }
     list.append(...page.boards.map(buildItem));
@@ -31,13 +33,14 @@ export async function showNotFound(text) {
   await listMore();
 }
 
+/** Returns a page of boards, {boards, next}, or {status} when the server refused, 0 when it gave no answer. */
 async function readBoards(after) {
   const query = new URLSearchParams({ limit: LISTED_MAX, ...(after === null ? {} : { after }) });
   try {
     const answer = await fetch(`/api/boards?${query}`, { cache: 'no-store' });
-    return answer.ok ? await answer.json() : null;
+    return answer.ok ? await answer.json() : { status: answer.status };
   } catch {
-    return null;
+    return { status: 0 };
   }
 }
 

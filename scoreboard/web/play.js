@@ -7,6 +7,7 @@ import { formatPoints } from './activity.js';
 import { runBots } from './bots.js';
 import { byId, element, formatNumber } from './dom.js';
 import { createOutbox } from './outbox.js';
+import { rememberedPlayer, rememberPlayer } from './remembered.js';
 import { createTokens, hasDemo, isDemoUser, signIn } from './tokens.js';
 
 /* The demo is of this board alone. */
@@ -19,20 +20,24 @@ const SHOWN_MAX = 20;
 
 /**
  * Shows the panel if there is a demo for this board. onPlay(userId) is called when the person at the page acts as
- * that user, isLive() says whether the board is live.
+ * that user, onCounted(userId) when a submission of theirs counted; isLive() says whether the board is live.
  */
-export async function createPlay(board, userId, { onPlay, isLive }) {
+export async function createPlay(board, userId, { onPlay, onCounted, isLive }) {
   if (board !== DEMO_BOARD || !hasDemo()) return null;
-  // The remembered player may be one whom the demo may not be; then the server picks a name.
-  let session = await signIn(isDemoUser(userId) ? userId : null);
+  // Who is followed may be one whom the demo may not be. Without a player from before the server picks a name.
+  let session = await signIn(isDemoUser(userId) ? userId : rememberedPlayer());
   if (session.token === undefined) return null;
+  if (rememberedPlayer() === null) rememberPlayer(session.userId);
   const actions = session.actions.filter(({ points }) => Number.isInteger(points));
   if (actions.length === 0) return null;
 
   const tokens = createTokens();
   tokens.keep(session);
   const showFate = createFates(byId('outbox'), (item) => outbox.again(item), (item) => outbox.drop(item));
-  const outbox = createOutbox(tokens, showFate);
+  const outbox = createOutbox(tokens, (item) => {
+    showFate(item);
+    if (item.is === 'counted') onCounted(item.userId);
+  });
   byId('play').hidden = false;
   byId('empty-demo').hidden = false;
   showPlayer(session);
@@ -42,12 +47,19 @@ export async function createPlay(board, userId, { onPlay, isLive }) {
 
   function press(action) {
     onPlay(session.userId);
+    rememberPlayer(session.userId);
     const isTaken = outbox.add(session.userId, board, action);
     byId('play-message').textContent = isTaken ? '' : 'Too many are on their way. Wait until they are through.';
   }
 
   return {
-    userId: session.userId,
+    get userId() { return session.userId; },
+    /** The token of the user who plays, null for anybody else, or where the server gives none. */
+    async tokenOf(other) {
+      return other === session.userId ? (await tokens.of(other)).token ?? null : null;
+    },
+    /** The server does not take this token any more. */
+    forgetToken: tokens.forget,
     /** The server is back: what waits for it is sent now. */
     wake: outbox.wake,
     /** Plays as another user from now on, if the demo may be that user. */
@@ -56,6 +68,7 @@ export async function createPlay(board, userId, { onPlay, isLive }) {
       const next = await tokens.of(nextId);
       if (next.token === undefined) return;
       session = next;
+      rememberPlayer(nextId);
       showPlayer(session);
     },
   };

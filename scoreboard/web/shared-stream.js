@@ -1,11 +1,11 @@
-/* The SharedWorker that holds the stream of one view for all tabs of a browser; its name ends in the view's query. */
+/* The SharedWorker that holds the streams of all boards for all tabs of a browser. */
 
-import { createHub } from './hub.js';
+import { openPoll } from './poll.js';
+import { createShare } from './share.js';
 import { openSource } from './source.js';
 
-const view = Object.fromEntries(new URLSearchParams(self.name.slice(self.name.indexOf('?'))));
-const hub = createHub((handlers, lastId) => openSource(view, handlers, lastId));
+const share = createShare(openSource, openPoll);
 
 self.onconnect = ({ ports: [port] }) => {
-  port.onmessage = ({ data }) => hub.take(port, data);
+  port.onmessage = ({ data }) => share.take(port, data);
 };

@@ -9,6 +9,7 @@
  * ?lastEventId=, since a new one can't send the header.
  */
 
+import { readPage } from './page-read.js';
 import { backoff, wait } from './waiting.js';
 import { createWatchdog } from './watchdog.js';
 
@@ -17,17 +18,16 @@ const RETRY_FIRST_MS = 1000;
 const RETRY_MAX_MS = 15000;
 /* A server that ends asks for up to six seconds of patience; one that hangs may have the rest. */
 const ATTEMPT_MAX_MS = 12000;
-const QUESTION_MAX_MS = 5000;
 /* A server that is full answers 200 too, and ends the stream at once. */
 const SETTLED_AFTER_MS = 250;
 /* Several tabs may hear at the same time that the network is back. */
 const YOUNG_MS = 500;
-const REFUSALS = { 401: 'sign-in', 403: 'sign-in', 404: 'no-board', 422: 'no-board' };
 
 /**
  * Follows a view, {board, window}, from lastId on if there is one. Calls onFrame(type, data) for each event and
  * onState({state, reason, resumed, since}) when the state changes: connecting, live, reconnecting, or stopped for good.
- * `resumed` says of live whether nothing was missed, `since` of reconnecting when it was live last.
+ * `resumed` says of live whether nothing was missed, `since` of reconnecting when it was live last. The reason `full`
+ * says that the server takes no more streams.
  */
 export function openSource(view, { onFrame, onState }, lastId = '') {
   const query = new URLSearchParams(view);
@@ -40,6 +40,8 @@ export function openSource(view, { onFrame, onState }, lastId = '') {
   let attemptedAt = 0;
   let failures = 0;
   let isLive = false;
+  let isOpen = false;
+  let isFull = false;
   let resumes = false;
   let impatience = null;
   let settling = null;
@@ -52,6 +54,7 @@ export function openSource(view, { onFrame, onState }, lastId = '') {
     if (resumes) asked.set('lastEventId', lastId);
     source = new EventSource(`/api/leaderboard/stream?${asked}`);
     source.onopen = () => {
+      isOpen = true;
       clearTimeout(impatience);
       watchdog.heard();
       settling = setTimeout(tellLive, SETTLED_AFTER_MS);
@@ -74,7 +77,9 @@ export function openSource(view, { onFrame, onState }, lastId = '') {
     clearTimeout(settling);
     clearTimeout(impatience);
     resumes = lastId !== '';
-    tellLost('lost', Date.now());
+    if (isLive) tellLost('lost', Date.now());
+    else tellFull(isOpen);
+    isOpen = false;
     if (gaveUp) recover();
     else impatience = setTimeout(recover, ATTEMPT_MAX_MS);
   }
@@ -84,9 +89,9 @@ export function openSource(view, { onFrame, onState }, lastId = '') {
     drop();
     const mine = attempt;
     tellLost('lost', Date.now());
-    const refusal = await readRefusal(query);
+    const { refusal } = await readPage(view, 1);
     if (mine !== attempt) return;
-    if (refusal !== null) {
+    if (refusal !== undefined) {
       onState({ state: 'stopped', reason: refusal });
       return;
     }
@@ -97,6 +102,7 @@ export function openSource(view, { onFrame, onState }, lastId = '') {
 
   function drop() {
     attempt += 1;
+    isOpen = false;
     watchdog.stop();
     clearTimeout(settling);
     clearTimeout(impatience);
@@ -108,6 +114,7 @@ export function openSource(view, { onFrame, onState }, lastId = '') {
     clearTimeout(settling);
     if (isLive) return;
     isLive = true;
+    isFull = false;
     failures = 0;
     onState({ state: 'live', resumed: resumes });
   }
@@ -116,6 +123,13 @@ export function openSource(view, { onFrame, onState }, lastId = '') {
     if (!isLive) return;
     isLive = false;
     onState({ state: 'reconnecting', reason, since });
+  }
+
+  /** An answer of 200 that ends before it has said anything is that of a full server. */
+  function tellFull(isNow) {
+    if (isFull === isNow) return;
+    isFull = isNow;
+    onState({ state: 'connecting', reason: isFull ? 'full' : 'lost' });
   }
 
   onState({ state: lastId === '' ? 'connecting' : 'reconnecting' });
@@ -131,15 +145,4 @@ export function openSource(view, { onFrame, onState }, lastId = '') {
     },
     close: drop,
   };
-}
-
-async function readRefusal(query) {
-  try {
-    const signal = AbortSignal.timeout(QUESTION_MAX_MS);
-    const answer = await fetch(`/api/leaderboard?limit=1&${query}`, { cache: 'no-store', signal });
-    return REFUSALS[answer.status] ?? null;
-  } catch {
-    // The server cannot be reached at all, which is a reason to try again.
-    return null;
-  }
 }

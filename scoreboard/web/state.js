@@ -3,7 +3,13 @@
  * when it is not, large enough for the back of the room, and the board is dimmed.
  */
 
+import { READ_EVERY_MS } from './poll.js';
+
 const TEXT = { live: 'Live', connecting: 'Connecting' };
+const REASONS = {
+  full: 'the server is full, trying again',
+  crowded: `too many boards are open in this browser: this one is refreshed every ${READ_EVERY_MS / 1000} s`,
+};
 const STOPPED = { 'sign-in': 'Signed out', 'no-board': 'Not found' };
 /* The time that a new connection takes is no news. */
 const DIMMED_AFTER_MS = 300;
@@ -25,10 +31,10 @@ export function createStateView(node, body) {
     clearTimeout(timer);
     node.dataset.state = state;
     say(describe(state, reason, since));
-    const isDimmed = state === 'reconnecting' || state === 'offline';
+    const isDimmed = state === 'reconnecting' || state === 'offline' || reason in REASONS;
     if (!isDimmed || reason === 'seen') body.classList.remove('not-live');
     if (isDimmed) timer = setTimeout(() => body.classList.add('not-live'), DIMMED_AFTER_MS);
-    if (state === 'connecting') {
+    if (state === 'connecting' && !(reason in REASONS)) {
       timer = setTimeout(() => {
         say('Not live yet — connecting');
         body.classList.add('not-live');
@@ -39,8 +45,8 @@ export function createStateView(node, body) {
 
 function describe(state, reason, since) {
   if (state === 'stopped') return STOPPED[reason];
-  if (state in TEXT) return TEXT[state];
-  const what = state === 'offline' ? 'no network' : 'reconnecting';
+  if (state in TEXT && !(reason in REASONS)) return TEXT[state];
+  const what = state === 'offline' ? 'no network' : REASONS[reason] ?? 'reconnecting';
   return since === null ? `Not live yet — ${what}` : `Not live since ${formatMoment(since)} — ${what}`;
 }
 

@@ -99,7 +99,7 @@ def test_a_server_that_is_full_is_not_live(start_module_server: Callable[..., Se
     server = start_module_server(STREAMS_MAX="1")
     with Stream(server.stream_url()):
         page.goto(server.url)
-        expect(state_of(page)).to_have_text("Not live yet — connecting")
+        expect(state_of(page)).to_have_text("Not live yet — the server is full, trying again")
         for _ in range(40):
             assert state_of(page).get_attribute("data-state") == "connecting"
             page.wait_for_timeout(100)

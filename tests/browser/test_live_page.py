@@ -2,7 +2,9 @@
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -14,6 +16,7 @@ from tests.browser.board_page import (
     rows_of,
     settle,
     wait_for_rows,
+    wait_on,
     watch_for_trouble,
     weakest_contrast,
 )
@@ -126,6 +129,123 @@ def test_activity_says_display_names(site: Server, board: str, admin: httpx.Clie
     expect(activity).to_contain_text("Countess")
     assert admin.post("/api/users/id-17/hide").status_code in (200, 204)
     expect(activity).not_to_contain_text("Countess")
+
+
+def test_an_erased_player_is_not_named_any_more(site: Server, board: str, admin: httpx.Client, page: Page) -> None:
+    """The row is the visitor's own choice and keeps the id, which they typed; the name was the player's."""
+    for number in range(10):
+        score(admin, board, f"user-{number}", times=2)
+    score(admin, board, "gone")
+    open_board(page, site, f"?board={board}&me=gone")
+    wait_until(lambda: rows_of(page)[10:] == [["11", "gone", "10"]], what="the row")
+    assert admin.put("/api/users/gone", json={"displayName": "Gone Girl"}).status_code == 200
+    wait_until(lambda: rows_of(page)[10:] == [["11", "Gone Girl", "10"]], what="the name")
+    score(admin, board, "gone")
+    expect(page.locator("#activity")).to_contain_text("Gone Girl")
+    assert admin.delete("/api/users/gone").status_code in (200, 204)
+    wait_until(lambda: rows_of(page)[10:] == [["–", "gone", "–"]], what="the row without a name")
+    expect(page.locator("body")).not_to_contain_text("Gone Girl")
+    for _ in range(2):  # a namesake with the id starts without a name, too
+        score(admin, board, "gone")
+        expect(page.locator("#activity li").first).to_contain_text("gone")
+        page.wait_for_timeout(500)
+    expect(page.locator("body")).not_to_contain_text("Gone Girl")
+
+
+def test_a_changed_title_is_read_within_two_minutes(site: Server, board: str, admin: httpx.Client, page: Page) -> None:
+    page.clock.install()
+    open_board(page, site, f"?board={board}")
+    expect(page.locator("h1:visible")).to_contain_text(f"Quiz № {board}")
+    assert admin.patch(f"/api/boards/{board}", json={"title": "Renamed"}).status_code == 200
+    page.clock.fast_forward(90_000)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for _ in range(3):
+        score(admin, board, "ada")
+    expect(page.locator("h1:visible")).to_contain_text("Renamed")
+    expect(page).to_have_title(re.compile("^Renamed"))
+    assert sum(address.endswith(f"/api/boards/{board}") for address in asked) == 1
+
+
+SPEAKING_WORKER = """
+globalThis.SharedWorker = class {
+  port = {
+    close() {},
+    postMessage({ say }) {
+      if (say !== 'join') return;
+      const hear = (data) => this.onmessage({ data });
+      const frame = (type, data) => hear({ is: 'snapshot', hub: 'h', number: 1, type, data });
+      setTimeout(() => {
+        hear({ is: 'state', state: 'live', resumed: false });
+        frame('leaderboard', { board: 'global', top10: [], total: 0, seq: 0 });
+        FRAMES.forEach((name, seq) => frame('score-updated', {
+          userId: `user-${seq}`, actionId: 'win', points: 1, score: 1, rank: 11, previousRank: 11, seq, ...name,
+        }));
+      });
+    },
+  };
+};
+"""
+
+
+def test_names_that_come_with_scores_are_not_asked_for(site: Server, page: Page) -> None:
+    """Null says that there is none; only where a frame says nothing is there anything to ask."""
+    frames = "[{ displayName: 'Ada Lovelace' }, { displayName: null }, {}]"
+    page.add_init_script(SPEAKING_WORKER.replace("FRAMES", frames))
+    asked: list[str] = []
+    page.on("request", lambda request: "/users?" in request.url and asked.append(request.url))
+    open_board(page, site, "?me=somebody")
+    names = page.locator("#activity .name")
+    expect(names).to_have_text(["user-2", "user-1", "Ada Lovelace"])
+    wait_on(page, lambda: any("ids=user-2" in address for address in asked), what="the question for a name")
+    assert not any("user-0" in address or "user-1" in address for address in asked)
+
+
+@pytest.mark.parametrize(
+    ("user_id", "problem"),
+    [
+        ("ada\u202e", "U+202E"),
+        ("a\u200bda", "U+200B"),
+        ("..", "means another folder"),
+        ("\u2800", "can be seen"),
+        ("a\u200d", "U+200D"),
+        ("a" * 65, "at most 64"),
+    ],
+)
+def test_an_id_that_the_server_would_refuse_is_not_pinned(
+    site: Server, board: str, page: Page, user_id: str, problem: str
+) -> None:
+    trouble = watch_for_trouble(page)
+    open_board(page, site, f"?board={board}&me={quote(user_id, safe='')}")
+    expect(page.locator("#me-note")).to_contain_text(problem)
+    field = page.locator("#me-input")
+    expect(field).to_have_value("")
+    field.fill(user_id)
+    page.get_by_role("button", name="Pin").click()
+    assert problem in field.evaluate("field => field.validationMessage")
+    settle(page)
+    assert trouble == []
+    assert page.evaluate("localStorage.getItem('scoreboard.me')") is None
+
+
+@pytest.mark.parametrize(
+    "user_id",
+    [
+        "a,b%/c",
+        "Zoë",
+        "👩\u200d🚀",
+        "می\u200cخواهم",
+        "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+    ],
+)
+def test_an_id_that_the_server_takes_is_pinned_in_its_one_spelling(
+    site: Server, board: str, admin: httpx.Client, page: Page, user_id: str
+) -> None:
+    score(admin, board, user_id)
+    open_board(page, site, f"?board={board}")
+    page.locator("#me-input").fill(unicodedata.normalize("NFD", user_id))
+    page.get_by_role("button", name="Pin").click()
+    expect(page.locator("tbody tr[aria-current] .name")).to_have_text(user_id)
 
 
 # -- small, dark, still

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import time
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -186,6 +187,101 @@ def test_a_pending_submission_survives_a_reload(site: Server, page: Page, player
     expect(page.locator("#play-actions button").first).to_be_visible()
     page.wait_for_timeout(1_000)
     assert score_of(site, player) == 10
+
+
+def hold_back(page: Page) -> None:
+    """Nothing that the page submits reaches the server."""
+    page.route(SUBMISSIONS, lambda route: route.abort("connectionrefused"))
+
+
+@pytest.mark.parametrize("has_locks", [True, False])
+def test_a_pending_submission_of_a_closed_tab_is_sent_at_the_next_visit(
+    site: Server, new_context: Callable[..., BrowserContext], player: str, has_locks: bool
+) -> None:
+    context = new_context()
+    if not has_locks:
+        context.add_init_script("Object.defineProperty(navigator, 'locks', { value: undefined })")
+    page = play_as(context.new_page(), site, player)
+    hold_back(page)
+    press(page)
+    expect(fates(page)).to_contain_text("pending")
+    page.close()
+    page = open_board(context.new_page(), site)
+    expect(fates(page)).to_contain_text("counted: the score is 10")
+    expect(page.locator("#play-name")).to_have_text(player)
+    page.reload()
+    wait_for_state(page, "live")
+    page.wait_for_timeout(1_000)
+    expect(fates(page)).to_have_count(0)
+    assert score_of(site, player) == 10
+
+
+def test_another_tab_takes_up_what_a_closed_one_left(
+    site: Server, new_context: Callable[..., BrowserContext], player: str
+) -> None:
+    context = new_context()
+    one, two = (play_as(context.new_page(), site, player) for _ in range(2))
+    hold_back(one)
+    sent: list[str] = []
+    two.on("request", lambda request: request.method == "POST" and sent.append(request.url))
+    press(one)
+    expect(fates(one)).to_contain_text("pending")
+    two.wait_for_timeout(2_000)
+    assert sent == [], "one tab at a time"
+    one.close()
+    expect(fates(two)).to_contain_text("counted: the score is 10")
+    assert len(sent) == 1
+    assert score_of(site, player) == 10
+
+
+def test_what_is_too_old_at_the_next_visit_is_not_sent_by_itself(
+    site: Server, new_context: Callable[..., BrowserContext], player: str
+) -> None:
+    context = new_context()
+    page = play_as(context.new_page(), site, player)
+    hold_back(page)
+    press(page)
+    expect(fates(page)).to_contain_text("pending")
+    page.close()
+    page = context.new_page()
+    page.clock.install(time=time.time() + 2 * GIVE_UP_MS / 1_000)
+    open_board(page, site)
+    expect(fates(page)).to_contain_text("may have counted or not")
+    assert score_of(site, player) is None
+    fates(page).get_by_role("button", name="Try again").click()
+    expect(fates(page)).to_contain_text("counted: the score is 10")
+
+
+def test_who_follows_somebody_else_plays_as_before(site: Server, page: Page) -> None:
+    open_board(page, site)
+    name = page.locator("#play-name")
+    expect(name).to_have_text(re.compile("^demo-"))
+    player = name.inner_text()
+    for query in ("?me=alice", ""):
+        open_board(page, site, query)
+        expect(name).to_have_text(player)
+    page.locator("#me-input").fill("alice")
+    page.get_by_role("button", name="Pin").click()
+    open_board(page, site)
+    expect(name).to_have_text(player)
+
+
+def test_a_hidden_player_is_told_so_with_the_score(site: Server, admin: httpx.Client, page: Page, player: str) -> None:
+    play_as(page, site, player)
+    press(page)
+    wait_for_score(page, site, player, 10)
+    own = page.locator("#me-row")
+    assert admin.post(f"/api/users/{player}/hide").is_success
+    expect(own.locator(".note")).to_have_text("hidden by the organiser")
+    wait_on(page, lambda: rows_of(page)[-1] == ["–", player, "10"], what="the score without a rank")
+    page.reload()
+    expect(own.locator(".note")).to_have_text("hidden by the organiser")
+    assert rows_of(page)[-1] == ["–", player, "10"]
+    press(page)
+    wait_on(page, lambda: rows_of(page)[-1] == ["–", player, "20"], what="the new score")
+    assert admin.post(f"/api/users/{player}/unhide").is_success
+    wait_on(page, lambda: [player, "20"] in [row[1:] for row in rows_of(page) if row[0] != "–"], what="the rank")
+    expect(own).to_be_hidden()  # the player is in the top ten
 
 
 def test_it_gives_up_and_says_that_nobody_knows(

@@ -5,13 +5,23 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Error, Page, expect
 
-from tests.browser.board_page import open_board, rows_of, state_of, wait_for_rows, wait_for_state
-from tests.harness import Server, wait_until
+from tests.browser.board_page import SINCE, open_board, rows_of, state_of, wait_for_rows, wait_for_state
+from tests.harness import Server, make_token, wait_until
 
 READERS = "scoreboard_readers"
 HTTP_1_CONNECTIONS = 6
+STREAMS_MAX = 3
 FORGOTTEN_S = 45.0
 """A tab that says nothing any more is forgotten after 32 s, looked at every 4 s."""
+
+
+SUBMIT = """
+([board, token, key]) => fetch('/api/scores', {
+  method: 'POST',
+  headers: { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json', 'Idempotency-Key': key },
+  body: JSON.stringify({ board, actionId: 'win' }),
+}).then((answer) => answer.status)
+"""
 
 
 @pytest.fixture
@@ -121,6 +131,24 @@ def test_a_tab_that_comes_late_is_told_the_board_of_now(server: Server, tabs: Ta
     assert server.metric(READERS) == 1
 
 
+def test_a_tab_that_comes_late_hears_nothing_of_who_was_erased(server: Server, tabs: Tabs) -> None:
+    one = open_board(tabs.open(window=True), server, "?me=demo-one")
+    behind = open_board(tabs.open(window=True), server, "?me=demo-one")
+    with server.client("erased-one") as client:
+        assert client.post("/api/scores", json={"actionId": "bonus"}).status_code == 200
+    expect(behind.locator("#activity")).to_contain_text("erased-one")
+    tabs.open()  # hides the second one
+    with server.client("root", "admin") as admin:
+        assert admin.delete("/api/users/erased-one").is_success
+    expect(one.locator("#activity")).not_to_contain_text("erased-one")
+    late = open_board(tabs.open(window=True), server, "?me=demo-one")
+    wait_for_rows(late, rows_of(one))
+    expect(late.locator("#activity")).not_to_contain_text("erased-one")
+    behind.bring_to_front()
+    wait_for_state(behind, "live")
+    expect(behind.locator("#activity")).not_to_contain_text("erased-one")
+
+
 def test_boards_and_windows_do_not_mix(server: Server, tabs: Tabs) -> None:
     with server.client("root", "admin") as admin:
         assert admin.put("/api/boards/other", json={"title": "Other"}).status_code in (200, 201)
@@ -129,6 +157,49 @@ def test_boards_and_windows_do_not_mix(server: Server, tabs: Tabs) -> None:
     expect(one.locator("h1:visible")).to_contain_text("Global")
     expect(two.get_by_text("Waiting for the first score")).to_be_visible()
     wait_until(lambda: server.metric(READERS) == 2, what="a stream for each board")
+
+
+@pytest.mark.timeout(240)
+def test_seven_boards_that_are_seen_share_a_few_streams_and_all_work(server: Server, tabs: Tabs) -> None:
+    """A browser has six connections to a host; a stream for each board would take them all."""
+    boards = ["global", *(f"seen-{number}" for number in range(6))]
+    with server.client("root", "admin") as admin:
+        for board in boards[1:]:
+            assert admin.put(f"/api/boards/{board}", json={"title": board}).status_code == 201
+            assert admin.put(f"/api/boards/{board}/actions/win", json={"points": 10}).status_code == 201
+    pages = []
+    for board in boards:
+        pages.append(page := tabs.open(window=True))
+        page.goto(f"{server.url}/?board={board}&me=demo-seven")
+        wait_for_state(page, "live")
+    assert tabs.seen == 7
+    wait_until(lambda: server.metric(READERS) == STREAMS_MAX, what="as many streams as one browser may have")
+    live, waiting = pages[-STREAMS_MAX:], pages[:-STREAMS_MAX]
+    for page in waiting:
+        wait_for_state(page, "reconnecting")
+        expect(state_of(page)).to_contain_text(
+            "too many boards are open in this browser: this one is refreshed every 10 s"
+        )
+        expect(state_of(page)).to_have_text(SINCE)
+
+    with server.client() as client:
+        sequences = [int(client.get(f"/api/boards/{board}").json()["seq"]) for board in boards]
+    for board, page, before in zip(boards, pages, sequences, strict=True):
+        answer = page.evaluate(SUBMIT, [board, make_token("demo-seven"), f"{board}-{before}"])
+        assert answer == 200
+    pages[0].locator("#play-actions").get_by_role("button", name="bonus").click()
+    for page in pages:
+        wait_until(lambda page=page: "demo-seven" in str(rows_of(page)), within_s=15, what="the row on every page")  # type: ignore[misc]
+    for page in live:
+        assert state_of(page).get_attribute("data-state") == "live"
+    assert server.metric(READERS) == STREAMS_MAX
+
+    pages[0].evaluate("dispatchEvent(new Event('focus'))")  # who looks at a board gets a stream for it
+    wait_for_state(pages[0], "live")
+    wait_for_state(live[0], "reconnecting")
+    live[-1].close()
+    wait_for_state(live[0], "live", within_s=10)
+    wait_until(lambda: server.metric(READERS) == STREAMS_MAX, what="the free stream is taken")
 
 
 @pytest.mark.timeout(180)
