@@ -284,6 +284,17 @@ def test_the_key_of_digests_is_a_file_with_embedded_stores(
     with server.start().client() as client:
         body = {"actionId": "win", "userId": "cheat"}
         assert client.post("/api/scores", json=body, headers=admin).json()["rank"] is None
+        assert client.post("/api/users/cheat/hide", headers=admin).status_code == 200
+        assert client.delete("/api/users/cheat", headers=admin).status_code == 204
+    assert server.stop() == 0
+    file.unlink()
+    looked = server.run("doctor")
+    assert (looked.returncode, file.exists()) == (1, False)
+    assert "MEND     digest key" in looked.stdout
+    assert f"-> {file}: is not the key" in looked.stdout
+    refused = server.run("serve", "--port", "0")
+    assert refused.returncode == 2
+    assert f"scoreboard: {file}: is not the key" in refused.stderr
 
 
 # -- ending
