@@ -23,6 +23,7 @@ from scoreboard.errors import Forbidden, StartupError, Unauthenticated
 from scoreboard.model import ID_CHARS_MAX, validate_user_id
 from scoreboard.names import nfc
 from scoreboard.own_files import read_secret
+from scoreboard.shown import show
 from scoreboard.trace import note_caller
 
 TOKEN_BYTES_MAX = 4_096
@@ -130,6 +131,7 @@ class Authenticator:
         leeway_s: float = 0.0,
         demo_key: str | None = None,
     ) -> None:
+        check_algorithms(algorithms)
         check_key(key, algorithms)
         self._key = key
         self._algorithms = list(algorithms)
@@ -219,35 +221,55 @@ class Authenticator:
         return claims
 
 
-def check_key(key: str, algorithms: Sequence[str]) -> None:
-    """:raises StartupError: if the key is too weak, or of another kind than the algorithms."""
-    unknown = set(algorithms) - SYMMETRIC - ASYMMETRIC
+def check_algorithms(algorithms: Sequence[str], setting: str = "SCOREBOARD_JWT_ALGORITHMS") -> None:
+    """:param setting: what names the algorithms.
+    :raises StartupError: if one of them does not exist, or they take different kinds of keys."""
+    known = ", ".join(sorted(SYMMETRIC | ASYMMETRIC))
+    if not all(algorithms):
+        raise StartupError(
+            f"{setting}: a name is missing beside a comma in {show(','.join(algorithms))}; there are {known}"
+        )
+    unknown = [name for name in algorithms if name not in SYMMETRIC | ASYMMETRIC]
     if unknown or not algorithms:
-        known = ", ".join(sorted(SYMMETRIC | ASYMMETRIC))
-        raise StartupError(f"SCOREBOARD_JWT_ALGORITHMS: {', '.join(sorted(unknown)) or 'nothing'} is not among {known}")
+        raise StartupError(f"{setting}: there is no algorithm {', '.join(map(show, unknown))}; there are {known}")
     if set(algorithms) & SYMMETRIC and set(algorithms) & ASYMMETRIC:
-        raise StartupError(f"SCOREBOARD_JWT_ALGORITHMS: {','.join(algorithms)} mixes shared secrets and key pairs")
+        raise StartupError(
+            f"{setting}: {','.join(algorithms)} mixes shared secrets ({', '.join(sorted(SYMMETRIC))}) and key pairs "
+            "(all others); name algorithms of one kind"
+        )
+
+
+def check_key(key: str, algorithms: Sequence[str], setting: str | None = None) -> None:
+    """Look whether a key is one for algorithms that go with each other.
+
+    :param setting: where the key comes from, if not the setting for keys of its kind.
+    :raises StartupError: if the key is too weak, or of another kind than the algorithms.
+    """
+    setting = setting or ("SCOREBOARD_JWT_SECRET" if set(algorithms) & SYMMETRIC else "SCOREBOARD_JWT_PUBLIC_KEY")
     if set(algorithms) & SYMMETRIC:
-        check_secret("SCOREBOARD_JWT_SECRET", key)
+        check_secret(setting, key)
     for name in algorithms:
         try:
             prepared = jwt.get_algorithm_by_name(name).prepare_key(key)
         except (jwt.PyJWTError, ValueError, TypeError) as exc:
-            setting = "JWT_SECRET" if name in SYMMETRIC else "JWT_PUBLIC_KEY"
-            raise StartupError(f"SCOREBOARD_{setting}: is not a key for {name}, which needs {_kind(name)}") from exc
+            raise StartupError(f"{setting}: is not a key for {name}, which needs {_kind(name)}") from exc
         if name in ASYMMETRIC:
-            _check_public_key(prepared)
+            _check_public_key(setting, prepared)
 
 
 def check_secret(setting: str, secret: str) -> None:
     """:raises StartupError: if a secret can be guessed: it is short, or made of very few different bytes."""
     size, different = len(secret.encode()), len(set(secret.encode()))
     if size < SECRET_BYTES_MIN:
-        raise StartupError(f"{setting}: has {size} bytes, fewer than {SECRET_BYTES_MIN}")
-    if different < SECRET_DIFFERENT_BYTES_MIN:
         raise StartupError(
-            f"{setting}: has only {different} different bytes, so it can be guessed; take a random one, "
-            "such as what 'openssl rand -base64 48' prints"
+            f"{setting}: has {size} {'byte' if size == 1 else 'bytes'}, fewer than {SECRET_BYTES_MIN}; take a random "
+            "one, such as what 'openssl rand -base64 48' prints"
+        )
+    if different < SECRET_DIFFERENT_BYTES_MIN:
+        found = "is one character, repeated" if len(set(secret)) == 1 else f"has only {different} different bytes"
+        raise StartupError(
+            f"{setting}: {found}, so it can be guessed; take a random one, such as what 'openssl rand -base64 48' "
+            "prints"
         )
 
 
@@ -259,9 +281,8 @@ def _kind(algorithm: str) -> str:
     return kinds.get(algorithm[0], "an Ed25519 or Ed448 key in PEM")
 
 
-def _check_public_key(key: object) -> None:
+def _check_public_key(setting: str, key: object) -> None:
     """:raises StartupError: if the key is a private one, or too short."""
-    setting = "SCOREBOARD_JWT_PUBLIC_KEY"
     if hasattr(key, "private_bytes"):
         raise StartupError(
             f"{setting}: is a private key, which the server must not have; give it the public one, "

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +18,6 @@ from scoreboard.config import PREFIX, SETTINGS, Config, load_config
 from scoreboard.connecting import check_redis
 from scoreboard.database import BatchRefused
 from scoreboard.doctor import Finding, examine
-from scoreboard.embedded import DataDir
 from scoreboard.endings import EXIT_DIFFERENCES, OutputLost, announce, run, say
 from scoreboard.errors import EXIT_CANNOT_RUN, RanksUnavailable, ScoreboardError, StartupError
 from scoreboard.ledger import Ledger
@@ -29,7 +29,8 @@ from scoreboard.names import nfc
 from scoreboard.progress import progress_bar
 from scoreboard.ranks import Ranks
 from scoreboard.repair import Repair
-from scoreboard.serve import open_stores, serve, signing_key
+from scoreboard.serve import open_stores, present_signing_key, serve
+from scoreboard.shown import printable
 from scoreboard.transfers import add_transfers
 from scoreboard.verify import Difference, verify
 
@@ -42,7 +43,11 @@ Exit status:
   2    can't run, can't go on, or could not look; a line on standard error says why
   143  ended by SIGTERM (130: by Ctrl-C, 129: by SIGHUP); stores that the command started are stopped"""
 DOCTOR_WORDS = {"ok": "ok     ", "mend": "MEND   ", "unknown": "UNKNOWN"}
-SETTINGS_TITLE = "Environment variables, each also as NAME_FILE; defaults in parentheses:"
+SETTINGS_TITLE = (
+    "Environment variables, each also as NAME_FILE, the name of a file with the value; empty is not set; defaults in "
+    "parentheses:"
+)
+TTL_MAX_S = 10 * 365 * 86_400
 VERIFY_STATEMENT_TIMEOUT_S = 600.0
 """A slice ends at a user, so it holds all events of that one, and the number of totals is counted in one piece."""
 
@@ -66,19 +71,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(config, options)
         return status
     except (StartupError, ScoreboardError) as exc:
-        print(f"scoreboard: {exc}", file=sys.stderr)
+        _tell(str(exc))
     except RanksUnavailable as exc:
-        print(f"scoreboard: Redis went away, or refuses: {exc}", file=sys.stderr)
+        _tell(f"Redis went away, or refuses: {exc}")
     except BatchRefused as exc:
-        print(f"scoreboard: PostgreSQL refuses: {exc}", file=sys.stderr)
+        _tell(f"PostgreSQL refuses: {exc}")
     except OutputLost:
         raise
     except Exception as exc:
-        print(
-            f"scoreboard: unexpected {type(exc).__name__}: {exc} ({PREFIX}LOG_LEVEL=debug says where)", file=sys.stderr
-        )
+        _tell(f"unexpected {type(exc).__name__}: {exc} ({PREFIX}LOG_LEVEL=debug says where)")
         log.debug("command_failed", exc_info=True)
     return EXIT_CANNOT_RUN
+
+
+def _tell(error: str) -> None:
+    """Say in a line why it did not work. Values of files and of the command line may be in it."""
+    print(f"scoreboard: {printable(error)}", file=sys.stderr)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -153,10 +161,9 @@ class _KeepLines(argparse.HelpFormatter):
 
 
 def _seconds(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 10 * 365 * 86_400:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 to {10 * 365 * 86_400} seconds")
-    return value
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= TTL_MAX_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds from 1 to {TTL_MAX_S}")
+    return int(text)
 
 
 def run_serve(config: Config, options: argparse.Namespace) -> int:
@@ -189,11 +196,9 @@ def run_token(config: Config, options: argparse.Namespace) -> int:
     check_scopes(options.scope)
     if config.jwt_public_key or not set(config.jwt_algorithms) & SYMMETRIC:
         raise StartupError("tokens are signed elsewhere: only the public key is configured here")
-    if config.embedded and not config.jwt_secret:
-        DataDir(config.data_dir).require()
     say(
         sign_token(
-            signing_key(config),
+            present_signing_key(config),
             config.jwt_algorithms[0],
             user_id=user_id,
             scope=options.scope,
@@ -209,7 +214,7 @@ def run_verify(config: Config, options: argparse.Namespace) -> int:
 
     async def work() -> tuple[int, list[Difference]]:
         async with open_stores(config) as urls:
-            await migrate(urls[0], auto=config.auto_migrate)
+            await migrate(urls[0], auto=config.auto_migrate, only_reads=True, warns=False)
             await check_redis(urls[1], needed=True)
             ledger = await Ledger.open(urls[0], statement_timeout_s=VERIFY_STATEMENT_TIMEOUT_S)
             ranks = Ranks.open(urls[1])
@@ -236,12 +241,17 @@ def run_rebuild(config: Config, options: argparse.Namespace) -> int:
 
     async def work() -> list[str]:
         async with open_stores(config) as urls:
-            await migrate(urls[0], auto=config.auto_migrate, writes=options.new_epoch)
+            writes = options.new_epoch
+            await migrate(urls[0], auto=config.auto_migrate, writes=writes, only_reads=not writes, warns=writes)
             await check_redis(urls[1], needed=True)
             ledger, ranks = await Ledger.open(urls[0]), Ranks.open(urls[1])
             repair = Repair(ledger, ranks, Metrics(), on_healed=lambda board: None)
             try:
-                boards = [await ledger.read_board(options.board)] if options.board else await ledger.list_all_boards()
+                boards = (
+                    [await ledger.read_board(options.board)]
+                    if options.board is not None
+                    else await ledger.list_all_boards()
+                )
                 for board in boards:
                     if options.new_epoch:
                         await ledger.renew_epoch(board.board_id, board.epoch)
@@ -261,8 +271,13 @@ def run_doctor(config: Config, options: argparse.Namespace) -> int:
     """Say what is well and what is to be mended."""
 
     async def work() -> list[Finding]:
-        async with open_stores(config) as urls:
-            return await examine(config, *urls)
+        try:
+            async with open_stores(config) as urls:
+                return await examine(config, *urls)
+        except StartupError as exc:
+            if not options.json:
+                raise
+            return [Finding("stores", "unknown", str(exc))]  # whoever reads JSON gets some
 
     findings = run(work())
     count = Counter(finding.status for finding in findings)

@@ -1,7 +1,8 @@
 """Settings: environment variables ``SCOREBOARD_*``, read once at start. A bad value refuses to start and names itself.
 
-``SCOREBOARD_<NAME>_FILE`` reads a value from a file, for secrets. Only the command line and the composition root
-read settings; they hand values down.
+``SCOREBOARD_<NAME>_FILE`` reads a value from a file, for secrets. A variable that is empty counts as not set; a file
+that is empty is refused, because whoever mounts a secret means it. Only the command line and the composition root read
+settings; they hand values down.
 """
 
 import re
@@ -13,13 +14,14 @@ from typing import Literal
 import msgspec
 import platformdirs
 
-from scoreboard.auth import SYMMETRIC, check_key, check_secret
+from scoreboard.auth import ASYMMETRIC, SYMMETRIC, check_algorithms, check_key, check_secret
 from scoreboard.errors import StartupError
 from scoreboard.http.addresses import Networks, parse_networks
 from scoreboard.limits import Rate
 from scoreboard.urls import check_postgres_url, check_redis_url
 
 PREFIX = "SCOREBOARD_"
+OPTION_PREFIX = "--"
 SETTINGS = {
     "DATABASE_URL": "postgresql:// URL of your PostgreSQL; without it an embedded one is started",
     "REDIS_URL": "redis://, rediss:// or unix:// URL of your Redis or Valkey; without it an embedded one is started",
@@ -122,20 +124,28 @@ def load_config(
         raise StartupError(f"{PREFIX}{missing} is missing: set both URLs, or neither for the embedded stores")
     secret, public_key = values.text("JWT_SECRET"), values.text("JWT_PUBLIC_KEY")
     if secret and public_key:
-        raise StartupError(f"{PREFIX}JWT_SECRET and {PREFIX}JWT_PUBLIC_KEY are both set: choose one")
+        raise StartupError(
+            f"{values.source('JWT_SECRET')} and {values.source('JWT_PUBLIC_KEY')} are both set: choose one"
+        )
     default_algorithms = "RS256" if public_key else "HS256"
     algorithms = tuple(part.strip() for part in (values.text("JWT_ALGORITHMS") or default_algorithms).split(","))
+    check_algorithms(algorithms, values.source("JWT_ALGORITHMS"))
     if bool(public_key) == bool(set(algorithms) & SYMMETRIC):
-        kind = "a public key" if public_key else "a shared secret"
-        raise StartupError(f"{PREFIX}JWT_ALGORITHMS: {','.join(algorithms)} does not go with {kind}")
+        kind, fitting = ("a public key", ASYMMETRIC) if public_key else ("a shared secret", SYMMETRIC)
+        raise StartupError(
+            f"{values.source('JWT_ALGORITHMS')}: {','.join(algorithms)} does not go with {kind}; name some of "
+            f"{', '.join(sorted(fitting))}"
+        )
     key = secret or public_key
     if key:
-        check_key(key, algorithms)
+        check_key(key, algorithms, values.source("JWT_SECRET" if secret else "JWT_PUBLIC_KEY"))
     elif database_url is not None:
         raise StartupError(f"{PREFIX}JWT_SECRET or {PREFIX}JWT_PUBLIC_KEY is needed with your own stores")
     port, metrics_port = values.integer("PORT", 8000, 0, 65_535), values.port("METRICS_PORT")
     if metrics_port and metrics_port == port:
-        raise StartupError(f"{PREFIX}METRICS_PORT: {metrics_port} is {PREFIX}PORT already: choose another port")
+        raise StartupError(
+            f"{values.source('METRICS_PORT')}: {metrics_port} is {values.source('PORT')} already: choose another port"
+        )
     default_data_dir = platformdirs.user_data_dir("scoreboard", appauthor=False)
     return Config(
         database_url=database_url,
@@ -191,24 +201,29 @@ class _Values:
             if name.startswith(PREFIX) and name not in known and not name.startswith(PREFIX + "TEST_"):
                 raise StartupError(f"{name} is not a setting; after {PREFIX} there are {', '.join(sorted(SETTINGS))}")
 
+    def source(self, name: str) -> str:
+        """What whoever runs us has set for a setting: an option, a variable, or one that names a file."""
+        if name in self._overrides:
+            return OPTION_PREFIX + name.lower().replace("_", "-")
+        return f"{PREFIX}{name}_FILE" if self._environ.get(f"{PREFIX}{name}_FILE") else PREFIX + name
+
     def text(self, name: str) -> str | None:
         if name in self._overrides:
+            if not self._overrides[name]:
+                raise StartupError(f"{self.source(name)} is empty: give it a value, or leave it out")
             return self._overrides[name]
         full = PREFIX + name
         file = self._environ.get(f"{full}_FILE")
         if file and self._environ.get(full):
             raise StartupError(f"{full} and {full}_FILE are both set: choose one")
         if file:
-            try:
-                return Path(file).read_text(encoding="utf-8").strip() or None
-            except (OSError, UnicodeDecodeError) as exc:
-                raise StartupError(f"{full}_FILE: {file!r} can't be read: {exc}") from exc
+            return _read_value(f"{full}_FILE", file)
         return self._environ.get(full) or None
 
     def secret(self, name: str) -> str | None:
         text = self.text(name)
         if text is not None:
-            check_secret(PREFIX + name, text)
+            check_secret(self.source(name), text)
         return text
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
@@ -216,7 +231,7 @@ class _Values:
         if text is None:
             return default
         if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
-            raise StartupError(f"{PREFIX}{name}: {text!r} is not a whole number from {low} to {high}")
+            raise StartupError(f"{self.source(name)}: {text!r} is not a whole number from {low} to {high}")
         return int(text)
 
     def port(self, name: str) -> int | None:
@@ -227,18 +242,18 @@ class _Values:
         try:
             return parse_networks(text) if text is not None else Networks()
         except ValueError as exc:
-            raise StartupError(f"{PREFIX}{name}: {exc}") from exc
+            raise StartupError(f"{self.source(name)}: {exc}") from exc
 
     def choice(self, name: str, default: str, *choices: str) -> str:
         text = (self.text(name) or default).lower()
         if text not in choices:
-            raise StartupError(f"{PREFIX}{name}: {text!r} is not one of {', '.join(choices)}")
+            raise StartupError(f"{self.source(name)}: {text!r} is not one of {', '.join(choices)}")
         return text
 
     def url(self, name: str, check: Callable[[str, str], None]) -> str | None:
         text = self.text(name)
         if text is not None:
-            check(PREFIX + name, text)
+            check(self.source(name), text)
         return text
 
     def rate(self, name: str, default: Rate) -> Rate | None:
@@ -249,7 +264,7 @@ class _Values:
             return None
         found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,6})s", text)
         if found is None or int(found[1]) < 1 or int(found[2]) < 1:
-            raise StartupError(f"{PREFIX}{name}: {text!r} is neither 'off' nor like 100/60s")
+            raise StartupError(f"{self.source(name)}: {text!r} is neither 'off' nor like 100/60s")
         return Rate(quota=int(found[1]), window_s=int(found[2]))
 
     def origins(self, name: str) -> tuple[str, ...]:
@@ -258,10 +273,26 @@ class _Values:
         origins = tuple(part.strip().rstrip("/").lower() for part in text.split(",")) if text else ()
         for origin in origins:
             if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", origin):
-                raise StartupError(f"{PREFIX}{name}: {origin!r} is not an origin such as https://example.org")
+                raise StartupError(f"{self.source(name)}: {origin!r} is not an origin such as https://example.org")
         if "*" in origins and len(origins) > 1:
             raise StartupError(
-                f"{PREFIX}{name}: * stands for every origin, so it stands alone; "
+                f"{self.source(name)}: * stands for every origin, so it stands alone; "
                 f"leave out * or the others ({', '.join(origin for origin in origins if origin != '*')})"
             )
         return origins
+
+
+def _read_value(setting: str, file: str) -> str:
+    """What a file holds that a setting names, without white space around it.
+
+    :raises StartupError: if it can't be read, or there is nothing in it.
+    """
+    try:
+        text = Path(file).read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as exc:
+        raise StartupError(f"{setting}: {file!r} can't be read: it is not text in UTF-8") from exc
+    except OSError as exc:
+        raise StartupError(f"{setting}: {file!r} can't be read: {exc.strerror}") from exc
+    if not text:
+        raise StartupError(f"{setting}: {file!r} is empty: put the value into it, or don't set {setting}")
+    return text

@@ -89,9 +89,13 @@ async def check_access(connection: Any, database_url: str, migrations: Iterable[
         first = missing[0]
         raise StartupError(
             f"PostgreSQL role {access['role']} has no {first['privileges']} on {first['name']}"
-            f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}: GRANT SELECT, INSERT, UPDATE, DELETE ON "
-            f"ALL TABLES IN SCHEMA public TO {access['role']}"
+            f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}: {grant_rows(access['role'])}"
         )
+
+
+def grant_rows(role: str) -> str:
+    """The statement by which a role may do all that a server does with rows."""
+    return f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
 
 
 def _names(migrations: Iterable[Migration]) -> tuple[list[str], list[str]]:

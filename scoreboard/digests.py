@@ -28,7 +28,26 @@ def digest_user(key: bytes, user_id: str) -> bytes:
     return hmac.digest(key, user_id.encode(), "sha256")
 
 
-def _fingerprint(key: str) -> str:
+def refused_key(outcome: str, source: str = SETTING) -> str | None:
+    """Why a server with such a key must not serve, by what agree_on_digest_key answers; None where it may.
+
+    :param source: where the key comes from, or should.
+    """
+    match outcome:
+        case "differs":
+            return (
+                f"{source}: is not the key with which this database remembers hidden users who were erased; put the "
+                "one back that was there before, or they would be shown again"
+            )
+        case "missing":
+            return (
+                f"{source} is missing: this database remembers hidden users who were erased by a key that was set "
+                "before; put it back, or they would be shown again"
+            )
+    return None
+
+
+def fingerprint(key: str) -> str:
     """What tells keys apart and says nothing of them; an id can't have it, which has no control characters."""
     return hmac.digest(key.encode(), b"\0fingerprint", hashlib.sha256).hex()[:FINGERPRINT_CHARS]
 
@@ -43,26 +62,19 @@ class Digests(Database):
     remembers = False
     digest_key: bytes | None = None
 
-    async def agree_on_digest_key(self, configured: str | None) -> bytes:
+    async def agree_on_digest_key(self, configured: str | None, source: str = SETTING) -> bytes:
         """The key for digests, the same on all servers of the database.
 
         :param configured: what the setting or the data directory gives; None for one that the database keeps.
+        :param source: where it comes from, or should.
         :raises StartupError: if there are digests already that were made with another one.
         """
         drawn = secrets.token_urlsafe(48)
-        given = _fingerprint(configured) if configured is not None else None
-        row = await self._fetch_one(self._writes, "agree_on_digest_key", given, drawn, _fingerprint(drawn))
-        match row["outcome"]:
-            case "differs":
-                raise StartupError(
-                    f"{SETTING}: is not the key with which this database remembers hidden users who were erased; set "
-                    "the one that was there before, or they would be shown again"
-                )
-            case "missing":
-                raise StartupError(
-                    f"{SETTING} is missing: this database remembers hidden users who were erased by a key that was set "
-                    "before; without it they would be shown again"
-                )
+        given = fingerprint(configured) if configured is not None else None
+        row = await self._fetch_one(self._writes, "agree_on_digest_key", given, drawn, fingerprint(drawn))
+        refused = refused_key(row["outcome"], source)
+        if refused is not None:
+            raise StartupError(refused)
         if configured is None:
             log.info("digest_key_kept_in_database", setting=SETTING)
         self.digest_key = (row["secret"] if configured is None else configured).encode()

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from redis.exceptions import RedisError, ResponseError
 
 from scoreboard import __version__
-from scoreboard.auth import SYMMETRIC
+from scoreboard.auth import SYMMETRIC, check_secret
 from scoreboard.config import PREFIX, Config
 from scoreboard.connecting import (
     POSTGRES_MIN,
@@ -29,15 +29,17 @@ from scoreboard.connecting import (
     check_access,
     connect,
     connect_redis,
+    grant_rows,
     why_no_redis,
 )
 from scoreboard.contracts import load_migrations, load_queries
 from scoreboard.database import POOLS_MAX
+from scoreboard.digests import SETTING, fingerprint, refused_key
 from scoreboard.embedded import DataDir
 from scoreboard.errors import RanksUnavailable, StartupError, Unavailable
 from scoreboard.files import FILES_RESERVED, REQUEST_CONNECTIONS_MAX, bound_connections, raise_file_limit
 from scoreboard.ledger import Ledger
-from scoreboard.migrations import find_missing
+from scoreboard.migrations import ENCODING, ENCODING_REMEDY, find_missing
 from scoreboard.model import Board
 from scoreboard.own_files import read_secret
 from scoreboard.ranks import CONNECTIONS_MAX, Ranks
@@ -60,6 +62,7 @@ RSA_BITS_MIN = 2_048
 DIGEST_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 """A shared secret shorter than the digest is easier to guess than the digest. Source: RFC 7518, section 3.2."""
 DISTINCT_MIN = 8
+_HAS_TABLES = "SELECT to_regclass('boards') IS NOT NULL"
 _PROBE = "redis.call('SET', KEYS[1], '1', 'PX', 1000) return redis.call('DEL', KEYS[1])"
 
 
@@ -188,6 +191,8 @@ async def _examine_postgres(config: Config, database_url: str) -> _Examined:
         done.findings.append(_judge_clock("PostgreSQL", done.clock))
         schema = await _check_schema(connection)
         done.findings += [schema, await _check_role(connection, database_url)]
+        if schema.status == "ok":
+            done.findings.append(await _check_digest_key(config, connection))
         done.can_read = schema.status == "ok"
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
         done.findings.append(Finding("PostgreSQL", "unknown", f"it refuses or went away: {exc}"))
@@ -227,8 +232,8 @@ def _judge_postgres(config: Config, settings: Any, major: int) -> list[Finding]:
         _judge(
             f"{name} encoding",
             settings["encoding"],
-            settings["encoding"] == "UTF8",
-            "make the database anew with ENCODING 'UTF8': names in other scripts can't be kept otherwise",
+            settings["encoding"] == ENCODING,
+            f"{ENCODING_REMEDY}: names in other scripts can't be kept otherwise",
         ),
         _judge_connections(config, settings),
     ]
@@ -266,11 +271,45 @@ async def _check_schema(connection: "asyncpg.Connection[asyncpg.Record]") -> Fin
 
 async def _check_role(connection: Any, database_url: str) -> Finding:
     role = await connection.fetchval("SELECT current_user")
+    if not await connection.fetchval(_HAS_TABLES):
+        return Finding(
+            "PostgreSQL role",
+            "mend",
+            f"{role}; whether it may read and write can't be told: it sees no tables of scoreboard yet",
+            "run 'scoreboard migrate', then look again",
+        )
     try:
         await check_access(connection, database_url, load_migrations())
     except StartupError as exc:
         return Finding("PostgreSQL role", "mend", str(role), str(exc))
     return Finding("PostgreSQL role", "ok", f"{role} may read and write")
+
+
+async def _check_digest_key(config: Config, connection: Any) -> Finding:
+    """Whether the key is the one by which this database remembers people, if it does: else no server would start."""
+    name, source, key = "digest key", SETTING, config.digest_key
+    if key is None and config.embedded:
+        path = DataDir(config.data_dir).digest_key
+        source = str(path)
+        try:
+            key = read_secret(path) if path.exists() else ""  # none yet: what will be made is certainly another one
+            if key:
+                check_secret(source, key)
+        except (StartupError, OSError) as exc:
+            return Finding(name, "mend", f"in {path}", str(exc))
+    given = None if key is None else fingerprint(key) if key else ""
+    try:
+        outcome = await connection.fetchval(load_queries()["read_digest_key"].text, given)
+    except asyncpg.InsufficientPrivilegeError as exc:
+        role = await connection.fetchval("SELECT current_user")
+        return Finding(name, "mend", str(exc), grant_rows(role))
+    refused = refused_key(outcome, source)
+    if refused is not None:
+        is_there = "" if key else "none, "
+        return Finding(name, "mend", f"{is_there}not the one by which erased users are remembered", refused)
+    if key is None:
+        return Finding(name, "ok", f"kept in the database; {SETTING} would keep it apart from it")
+    return Finding(name, "ok", f"from {source}" if key else f"none yet: it will be made in {source}")
 
 
 async def _ask_postgres(connection: Any, query: str) -> float:

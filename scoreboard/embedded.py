@@ -27,7 +27,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
@@ -124,7 +124,8 @@ class DataDir:
 
         :raises StartupError: if there is none, or nothing was ever set up in it.
         """
-        with self._usable():
+        with self.usable():
+            self._check_kind()
             is_set_up = (self.postgres / "PG_VERSION").exists()
         if not is_set_up:
             what = "was never set up" if self.path.is_dir() else "does not exist"
@@ -134,9 +135,28 @@ class DataDir:
             )
         self.check()
 
+    def make(self) -> None:
+        """Make the directory, and those above it, where there is none, or check the one that is there.
+
+        :raises StartupError: if something else is there, or it is not ours alone to write in.
+        """
+        with self.usable():
+            self._check_kind()
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.check()
+
+    def _check_kind(self) -> None:
+        if self.path.is_dir() or not os.path.lexists(self.path):
+            return
+        if self.path.exists():
+            what = "is not a folder"
+        else:
+            what = f"is a link to {os.readlink(self.path)}, which does not exist"
+        raise StartupError(f"the data directory {self.path} {what}: name a folder with --data-dir, or one to be made")
+
     def check(self) -> None:
         """:raises StartupError: if the directory is not ours alone to write in."""
-        with self._usable():
+        with self.usable():
             found = self.path.stat()
         if found.st_uid not in (os.geteuid(), 0):
             raise StartupError(
@@ -154,7 +174,7 @@ class DataDir:
 
         :raises StartupError: if the directory can't be read, or the folder of the sockets is not the server's.
         """
-        with self._usable():
+        with self.usable():
             if not self.lock.exists():
                 return False
             lock = open_file(self.lock, os.O_RDONLY)
@@ -174,11 +194,12 @@ class DataDir:
         return {os.geteuid()} | ({owner.pw_uid} if owner is not None else set())
 
     @contextmanager
-    def _usable(self) -> Iterator[None]:
+    def usable(self) -> Iterator[None]:
+        """:raises StartupError: for what the system refuses within."""
         try:
             yield
         except OSError as exc:
-            raise StartupError(f"the data directory {self.path} can't be used: {exc.strerror}") from exc
+            raise StartupError(f"the data directory {self.path} can't be used: {_describe(exc)}") from exc
 
 
 class EmbeddedStores:
@@ -189,23 +210,32 @@ class EmbeddedStores:
         self.data = data
         self._connections_max = connections_max
         self._lock: int | None = None
+        self._owner: pwd.struct_passwd | None = None
+        self._has_folders = False
         self._children: list[tuple[str, subprocess.Popen[bytes], signal.Signals]] = []
 
+    def take(self) -> None:
+        """Take the directory, which is made where there is none, before anything is started in it.
+
+        :raises StartupError: if another server holds the directory, or it can't be used.
+        """
+        with self.data.usable():
+            self.data.make()
+            self._take_lock()
+            self._owner = self._choose_owner()
+            for folder in (self.data.sockets, self.data.valkey):
+                make_folder(folder, self._owner, self.data.owners())
+            self._has_folders = True
+
     async def start(self) -> None:
-        """Take the directory and start both stores.
+        """Start both stores, in the directory that was taken or is taken now.
 
         :raises StartupError: if another server holds the directory, or a store does not come up.
         """
-        try:
-            self.data.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.data.check()
-            self._take_lock()
-            owner = self._choose_owner()
-            for folder in (self.data.sockets, self.data.valkey):
-                make_folder(folder, owner, self.data.owners())
-            await _all_or_none(self._start_postgres(owner), self._start_valkey(owner))
-        except OSError as exc:
-            raise StartupError(f"the data directory {self.data.path} can't be used: {_describe(exc)}") from exc
+        if self._lock is None:
+            self.take()
+        with self.data.usable():
+            await _all_or_none(self._start_postgres(self._owner), self._start_valkey(self._owner))
 
     async def stop(self) -> None:
         """Stop both stores, the last started first, and let the directory go."""
@@ -217,6 +247,10 @@ class EmbeddedStores:
                 child.kill()
                 child.wait()
         self._children.clear()
+        if self._has_folders:
+            with suppress(OSError):  # what a killed store left in it is for the next start
+                self.data.sockets.rmdir()
+            self._has_folders = False
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

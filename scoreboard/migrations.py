@@ -10,7 +10,7 @@ import asyncio
 
 import asyncpg
 
-from scoreboard.connecting import POSTGRES_MIN, check_access, connect
+from scoreboard.connecting import POSTGRES_MIN, check_access, connect, grant_rows
 from scoreboard.contracts import Migration, load_migrations
 from scoreboard.errors import StartupError
 from scoreboard.statistics import find_unknown, renew_statistics
@@ -19,6 +19,8 @@ from scoreboard.urls import place_of
 LOCK_KEY = 0x53_43_4F_52_45  # any constant of ours; "SCORE" in ASCII
 LOCK_WAIT_S = 60.0
 STATEMENT_TIMEOUT_S = 600.0
+ENCODING = "UTF8"
+ENCODING_REMEDY = "Make another one, CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0, and name that"
 
 _HAS_RECORD = "SELECT to_regclass('schema_migrations') IS NOT NULL"
 _CREATE_RECORD = """
@@ -34,21 +36,28 @@ _ADD_RECORD = "INSERT INTO schema_migrations (version, name, checksum) VALUES ($
 _BY_MIGRATE = "Run 'scoreboard migrate' with a role that may change the schema"
 
 
-async def migrate(database_url: str, *, auto: bool = True, writes: bool = False) -> list[str]:
+async def migrate(
+    database_url: str, *, auto: bool = True, writes: bool = False, only_reads: bool = False, warns: bool = True
+) -> list[str]:
     """Bring the schema up to date.
 
     :param auto: whether what is missing is applied, rather than refused.
     :param writes: whether to refuse a database in which rows can't be written.
+    :param only_reads: whether a database that is up to date is taken although it has another encoding than UTF8.
+    :param warns: whether to log which tables the planner can't get to know.
     :returns: the names of the migrations that were applied now.
     :raises StartupError: if the database holds a migration that differs from ours or is newer, can't be reached, or
-        may not be changed by us, or another process holds the lock for longer than LOCK_WAIT_S.
+        may not be changed by us, or has another encoding than UTF8, or another process holds the lock for longer than
+        LOCK_WAIT_S.
     """
     migrations = load_migrations()
     connection = await connect(database_url, command_timeout_s=STATEMENT_TIMEOUT_S)
     try:
         check_version(connection.get_server_version())
         applied = []
-        missing = await find_missing(connection, migrations)
+        missing = await _read_missing(connection, migrations)
+        if missing or not only_reads:
+            _check_encoding(await connection.fetchval("SHOW server_encoding"), database_url)
         if missing:
             if not auto:
                 raise StartupError(f"the schema is older than this version: {_list(missing)} missing. {_BY_MIGRATE}")
@@ -56,7 +65,7 @@ async def migrate(database_url: str, *, auto: bool = True, writes: bool = False)
         if writes:
             await check_access(connection, database_url, migrations)
         if auto:
-            await renew_statistics(connection, await find_unknown(connection))
+            await renew_statistics(connection, await find_unknown(connection), warns=warns)
         return applied
     except asyncpg.ReadOnlySQLTransactionError as exc:
         raise StartupError(
@@ -81,6 +90,28 @@ def check_version(version: asyncpg.types.ServerVersion) -> None:
         raise StartupError(f"PostgreSQL is {version.major}.{version.minor}: at least {POSTGRES_MIN} is needed")
 
 
+def _check_encoding(encoding: str, database_url: str) -> None:
+    """:raises StartupError: if the database can't keep every text that there is."""
+    if encoding != ENCODING:
+        raise StartupError(
+            f"the database at {place_of(database_url)} has the encoding {encoding}, in which not every name can be "
+            f"kept. {ENCODING_REMEDY}"
+        )
+
+
+async def _read_missing(
+    connection: "asyncpg.Connection[asyncpg.Record]", migrations: list[Migration]
+) -> list[Migration]:
+    try:
+        return await find_missing(connection, migrations)
+    except asyncpg.InsufficientPrivilegeError as exc:
+        role = await connection.fetchval("SELECT current_user")
+        raise StartupError(
+            f"PostgreSQL role {role} may not read the tables that 'scoreboard migrate' has made ({exc}): "
+            f"{grant_rows(role)}"
+        ) from exc
+
+
 async def find_missing(
     connection: "asyncpg.Connection[asyncpg.Record]", migrations: list[Migration]
 ) -> list[Migration]:
@@ -93,7 +124,8 @@ async def find_missing(
         present = {row["version"]: row for row in await connection.fetch(_READ_RECORD)}
     unknown = sorted(set(present) - {migration.version for migration in migrations})
     if unknown:
-        raise StartupError(f"the database has migrations {unknown} of a newer scoreboard")
+        named = f"migration {unknown[0]}" if len(unknown) == 1 else f"migrations {', '.join(map(str, unknown))}"
+        raise StartupError(f"the database has {named} of a newer scoreboard")
     for migration in migrations:
         record = present.get(migration.version)
         if record is not None and record["checksum"] != migration.checksum:

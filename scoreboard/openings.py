@@ -15,6 +15,7 @@ from scoreboard.imports import PORTION_LINES, Imported, Imports, Report, Rows, c
 from scoreboard.model import ID_CHARS_MAX, SCORE_MAX, Board, validate_user_id
 from scoreboard.names import nfc
 from scoreboard.repair import Repair
+from scoreboard.shown import show
 from scoreboard.transfer import Lines
 
 ACTION = "opening"
@@ -115,7 +116,7 @@ def parse_line(lines: Lines, raw: bytes, floor: int | None) -> tuple[str, int]:
     if wrong:
         raise lines.refuse(f"userId {wrong}", text=raw)
     if not _INTEGER.fullmatch(score):
-        raise lines.refuse(f"score {score!r} is not an integer", text=raw)
+        raise lines.refuse(f"score {show(score)} is not an integer", text=raw)
     if abs(int(score)) > SCORE_MAX:
         raise lines.refuse(f"score {score} is beyond +-{SCORE_MAX}", text=raw)
     if floor is not None and int(score) < floor:

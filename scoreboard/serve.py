@@ -7,16 +7,19 @@ memory that they share, and they serve.
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import structlog
 
 from scoreboard.app import Backing, open_ledger, run_process
-from scoreboard.auth import read_or_create_secret
+from scoreboard.auth import check_secret, read_or_create_secret
 from scoreboard.config import Config
 from scoreboard.connecting import check_redis
 from scoreboard.database import POOLS_MAX
+from scoreboard.digests import SETTING
 from scoreboard.embedded import CONNECTIONS_MAX, DataDir, EmbeddedStores
 from scoreboard.endings import stop_on_signals
+from scoreboard.errors import StartupError
 from scoreboard.listeners import bind_listeners
 from scoreboard.migrations import migrate
 from scoreboard.model import Action
@@ -33,7 +36,7 @@ log = structlog.get_logger(__name__)
 async def open_stores(config: Config, *, sets_up: bool = False) -> AsyncIterator[tuple[str, str]]:
     """The URLs of both stores: yours, those of a running server's data directory, or started for the while.
 
-    :param sets_up: whether a data directory is made where there is none.
+    :param sets_up: whether a data directory, and a signing secret in it, is made where there is none.
     :raises StartupError: if there is none, or the embedded stores don't start.
     """
     if config.database_url is not None and config.redis_url is not None:
@@ -48,21 +51,54 @@ async def open_stores(config: Config, *, sets_up: bool = False) -> AsyncIterator
     stores = EmbeddedStores(data)
     try:
         await stores.start()
+        if sets_up:
+            signing_key(config)
         yield data.database_url, data.redis_url
     finally:
         await finish(stores.stop())
 
 
 def signing_key(config: Config) -> str:
-    """The key that verifies tokens: the configured one, else the data directory's secret."""
-    return config.jwt_secret or config.jwt_public_key or read_or_create_secret(DataDir(config.data_dir).secret)
+    """The key that verifies tokens: the configured one, else the data directory's secret, made where there is none.
+
+    :raises StartupError: if the file is not ours alone, or holds a secret that can be guessed.
+    """
+    return config.jwt_secret or config.jwt_public_key or _kept_secret(DataDir(config.data_dir).secret)
+
+
+def present_signing_key(config: Config) -> str:
+    """The same, but never made: tokens of a new one are good for no server.
+
+    :raises StartupError: if there is none, too.
+    """
+    if config.embedded and not (config.jwt_secret or config.jwt_public_key):
+        data = DataDir(config.data_dir)
+        data.require()
+        if not data.secret.exists():
+            raise StartupError(
+                f"the signing secret {data.secret} is missing: put it back from a backup, or start 'scoreboard serve' "
+                "anew, or run 'scoreboard migrate' while none runs: these make a new one, and tokens that were signed "
+                "with the old one are not accepted any more"
+            )
+    return signing_key(config)
 
 
 def configured_digest_key(config: Config) -> str | None:
     """The key of digests by the setting or the data directory; None where the database is to keep one."""
     if config.digest_key is None and config.embedded:
-        return read_or_create_secret(DataDir(config.data_dir).digest_key)
+        return _kept_secret(DataDir(config.data_dir).digest_key)
     return config.digest_key
+
+
+def source_of_digest_key(config: Config) -> str:
+    """Where the key of digests comes from, or should: a file or a setting."""
+    return str(DataDir(config.data_dir).digest_key) if config.digest_key is None and config.embedded else SETTING
+
+
+def _kept_secret(path: Path) -> str:
+    secret = read_or_create_secret(path)
+    check_secret(str(path), secret)
+    return secret
 
 
 async def serve(config: Config, announce: Callable[[str], None]) -> None:
@@ -115,10 +151,11 @@ async def _prepare(config: Config, announce: Callable[[str], None], stack: Async
     """Stores that are up until the stack ends, their schema, and the key."""
     data = DataDir(config.data_dir)
     if config.embedded:
-        announce(f"Starting the embedded PostgreSQL and Valkey in {data.path}")
         more = (config.workers - 1) * POOLS_MAX
         stores = EmbeddedStores(data, connections_max=CONNECTIONS_MAX + more)
         stack.push_async_callback(lambda: finish(stores.stop()))
+        stores.take()
+        announce(f"Starting the embedded PostgreSQL and Valkey in {data.path}")
         await stores.start()
         database_url, redis_url = data.database_url, data.redis_url
     else:
@@ -142,7 +179,7 @@ async def _share_keys(config: Config, database_url: str) -> tuple[bytes, str | N
     """
     ledger = await open_ledger(database_url)
     try:
-        digest_key = await ledger.agree_on_digest_key(configured_digest_key(config))
+        digest_key = await ledger.agree_on_digest_key(configured_digest_key(config), source_of_digest_key(config))
         return digest_key, await ledger.keep_demo_key() if config.has_demo else None
     finally:
         await ledger.close()

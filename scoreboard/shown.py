@@ -26,12 +26,19 @@ def show_json(value: object) -> str:
         if length > SHOWN_CHARS_MAX:
             break
     is_cut = isinstance(value, str) and len(value) > SHOWN_CHARS_MAX
-    return _cut(_printable("".join(pieces)), is_cut=is_cut)
+    return _cut(printable("".join(pieces)), is_cut=is_cut)
 
 
 def show_name(name: str) -> str:
     """The name of a field or parameter that somebody made up, as an error names it."""
-    return _printable(name[:SHOWN_CHARS_MAX]) + ("…" if len(name) > SHOWN_CHARS_MAX else "")
+    return printable(name[:SHOWN_CHARS_MAX]) + ("…" if len(name) > SHOWN_CHARS_MAX else "")
+
+
+def printable(text: str) -> str:
+    """A text for a terminal or a log: what can't be printed, or would change how the rest is shown, as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _cut(shown: str, *, is_cut: bool) -> str:
@@ -62,9 +69,3 @@ def _pieces(value: object) -> Iterator[str]:
         yield "a number of hundreds of digits"  # writing it out costs the square of its length
     else:
         yield json.dumps(value)
-
-
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -29,23 +29,25 @@ async def find_unknown(connection: Any) -> list[str]:
     return [row["relname"] for row in await connection.fetch(_FIND_UNKNOWN, list(TABLES))]
 
 
-async def renew_statistics(connection: Any, tables: list[str]) -> None:
-    """Have PostgreSQL look at tables, by samples. Where it doesn't, that is logged: it goes on without.
+async def renew_statistics(connection: Any, tables: list[str], *, warns: bool = True) -> None:
+    """Have PostgreSQL look at tables, by samples. Where it doesn't, that is logged, once for all: it goes on without.
 
     Tables that somebody else is looking at are left to that one. Those of another role PostgreSQL skips.
     """
     if not tables:
         return
+    reasons: list[str] = []
 
-    def warn(_: object, message: Any) -> None:
-        log.warning(
-            "statistics_not_renewed", reason=message.message, remedy=f"ANALYZE {', '.join(tables)}, as their owner"
-        )
+    def note(_: object, message: Any) -> None:
+        reasons.append(message.message)
 
-    connection.add_log_listener(warn)
+    connection.add_log_listener(note)
     try:
         await connection.execute(f"ANALYZE (SKIP_LOCKED) {', '.join(tables)}")
     except asyncpg.PostgresError as exc:
-        log.warning("statistics_not_renewed", reason=str(exc), tables=tables)
+        reasons.append(str(exc))
     finally:
-        connection.remove_log_listener(warn)
+        connection.remove_log_listener(note)
+    if reasons and warns:
+        remedy = f"ANALYZE {', '.join(tables)}, as their owner"
+        log.warning("statistics_not_renewed", reason="; ".join(reasons), remedy=remedy)

@@ -42,14 +42,13 @@ from scoreboard.model import (
     validate_user_id,
 )
 from scoreboard.names import nfc
+from scoreboard.shown import SHOWN_CHARS_MAX, printable, show_name
 
 FORMAT = 1
 END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
 """The time of a board that is closed for an import."""
 LINE_BYTES_MAX = 65_536
 """No line that an export writes is half as long."""
-SHOWN_CHARS = 200
-"""Of a bad line in a message."""
 
 Seq = Annotated[int, Meta(ge=1, le=SCORE_MAX)]
 Time = Annotated[datetime, Meta(tz=True)]
@@ -265,8 +264,8 @@ class Lines:
 
     def refuse(self, what: str, number: int | None = None, text: bytes = b"") -> StartupError:
         """An error that names the line: the last one taken, if no other, with its text."""
-        shown = f": {text.decode(errors='replace').strip()[:SHOWN_CHARS]}" if text else ""
-        return StartupError(f"{self.name}, line {self.taken if number is None else number}: {what}{shown}")
+        shown = f": {_show_line(text)}" if text else ""
+        return StartupError(f"{self.name}, line {self.taken if number is None else number}: {printable(what)}{shown}")
 
 
 class BoardFile:
@@ -292,6 +291,8 @@ class BoardFile:
             found = msgspec.json.decode(raw, type=_Header).format
         except msgspec.DecodeError as exc:
             raise self.lines.refuse("is not the first line of an exported board", text=raw) from exc
+        if found is None:
+            raise self.lines.refuse("is not the first line of an exported board: it has no format", text=raw)
         if found != FORMAT:
             raise self.lines.refuse(f"format is {found}, and this version reads {FORMAT}", text=raw)
         line = self._parse(raw)
@@ -397,8 +398,13 @@ def check_end(file: BinaryIO, name: str) -> None:
     except (msgspec.DecodeError, UnicodeDecodeError):
         is_end = False
     if not is_end and size:
-        with_text = f": {last.decode(errors='replace')[:SHOWN_CHARS]}" if last else ""
+        with_text = f": {_show_line(last)}" if last else ""
         raise StartupError(f"{name} is cut off: its last line is not an 'end' line{with_text}")
+
+
+def _show_line(raw: bytes) -> str:
+    """The beginning of a line, whatever bytes it has."""
+    return show_name(raw[: 4 * (SHOWN_CHARS_MAX + 1)].decode(errors="replace").strip())
 
 
 def _is_action(raw: bytes) -> bool:

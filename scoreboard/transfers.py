@@ -3,9 +3,10 @@
 import argparse
 import io
 import os
+import stat
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -23,12 +24,16 @@ from scoreboard.openings import import_openings
 from scoreboard.progress import progress_bar
 from scoreboard.ranks import Ranks
 from scoreboard.repair import Repair
-from scoreboard.serve import configured_digest_key, open_stores
+from scoreboard.serve import configured_digest_key, open_stores, source_of_digest_key
 from scoreboard.transfer import BoardFile, Lines, check_end
 
 STATEMENT_TIMEOUT_S = 3_600.0
 """The totals of a board of many millions of events are made in one statement a window."""
 STANDARD = "-"
+STANDARD_INPUT, STANDARD_OUTPUT = "standard input", "standard output"
+NEW_FILE_MODE = 0o666
+"""Less the umask."""
+OWN_FILE_MODE = 0o600
 PIPE_BYTES = 65_536
 GO_ON = "Start again with the same file to go on"
 
@@ -60,11 +65,11 @@ def add_transfers(commands: Any, data_dir: argparse.ArgumentParser) -> None:
 
 
 def run_export(config: Config, options: argparse.Namespace) -> int:
-    """Write a board to a file, which is there only when it is whole, or to standard output."""
+    """Write a board to a file, which is there only when it is whole, or straight into a pipe or device."""
 
     async def work(file: BinaryIO) -> int:
         async with open_stores(config) as (database_url, _):
-            await migrate(database_url, auto=config.auto_migrate)
+            await migrate(database_url, auto=config.auto_migrate, only_reads=True, warns=False)
             ledger = await Exports.open(database_url, statement_timeout_s=STATEMENT_TIMEOUT_S)
             try:
                 with progress_bar("Exporting", " events") as report:
@@ -92,23 +97,69 @@ class _Pipe(io.FileIO):
 
 @contextmanager
 def _output(name: str) -> Iterator[BinaryIO]:
-    """Where an export goes. A file of that name is replaced at the end, when nothing went wrong."""
-    if name == STANDARD:
-        try:
-            with io.BufferedWriter(_Pipe(1, "wb", closefd=False), PIPE_BYTES) as file:
-                yield cast(BinaryIO, file)
-        except OSError as exc:
-            raise StartupError(f"standard output can't be written: {exc.strerror}") from exc
-        return
-    unfinished = Path(f"{name}.{os.getpid()}.unfinished")
+    """Where an export goes: straight into what is no regular file, else to a file that is replaced when all went well.
+
+    Links are followed: what they point to is written or replaced, and they stay.
+    """
+    shown = STANDARD_OUTPUT if name == STANDARD else name
     try:
-        with unfinished.open("xb") as file:
+        found = os.fstat(1) if name == STANDARD else _look(name)
+        if found is None or (stat.S_ISREG(found.st_mode) and not os.path.samestat(found, os.fstat(1))):
+            written = _replacing(name, found)
+        elif os.path.samestat(found, os.fstat(1)):
+            written = _writing(1, STANDARD_OUTPUT)  # also as /dev/stdout
+        else:
+            # Without O_CREAT: what was found is written, and nothing put in the place of what went away meanwhile.
+            written = _writing(os.open(name, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC), name)
+        with written as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(name)
     except OSError as exc:
-        raise StartupError(f"{name} can't be written: {exc.strerror}") from exc
+        raise StartupError(f"{shown} can't be written: {exc.strerror}") from exc
+
+
+def _look(name: str) -> os.stat_result | None:
+    """What there is of that name, behind links; None for nothing."""
+    if not name:
+        raise StartupError("--output is empty: name a file, or - for standard output")
+    try:
+        return os.stat(name)
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def _writing(number: int, name: str) -> Iterator[BinaryIO]:
+    """What a descriptor is open for."""
+    with io.BufferedWriter(_named(number, name), PIPE_BYTES) as file:
+        yield cast(BinaryIO, file)
+
+
+def _named(number: int, name: str) -> _Pipe:
+    """:param name: by which messages call it."""
+    pipe = _Pipe(number, "wb", closefd=number != 1)
+    pipe.name = name
+    return pipe
+
+
+@contextmanager
+def _replacing(name: str, found: os.stat_result | None) -> Iterator[BinaryIO]:
+    """A new file beside the one of that name, put in its place at the end, when nothing went wrong. It takes over the
+    mode of the one that it replaces, and the owner where that is allowed."""
+    target = Path(os.path.realpath(name))
+    unfinished = target.with_name(f"{target.name}.{os.getpid()}.unfinished")
+    mode = NEW_FILE_MODE if found is None else OWN_FILE_MODE
+    number = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        with io.BufferedWriter(_named(number, name), PIPE_BYTES) as file:
+            if found is not None:
+                for owner in (-1, found.st_uid):  # the group alone is what more users may give
+                    with suppress(PermissionError):
+                        os.fchown(number, owner, found.st_gid)
+                os.fchmod(number, stat.S_IMODE(found.st_mode))
+            yield cast(BinaryIO, file)
+            file.flush()
+            os.fsync(number)
+        unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -121,11 +172,12 @@ def run_import(config: Config, options: argparse.Namespace) -> int:
         raise StartupError(f"{'--csv' if options.csv else '--discard'} needs --board: which board is it?")
     if options.file is None and not options.discard:
         raise StartupError("which FILE is to be loaded? (- for standard input)")
+    name = STANDARD_INPUT if options.file == STANDARD else options.file
     with _input(options.file) as file:
         try:
-            imported = run(_import(config, options, file))
+            imported = run(_import(config, options, file, name))
         except BatchRefused as exc:
-            raise StartupError(f"PostgreSQL refuses {options.file}: {exc}") from exc
+            raise StartupError(f"PostgreSQL refuses {name}: {exc}") from exc
         except (Unavailable, RanksUnavailable) as exc:
             raise StartupError(f"{exc}. {GO_ON}") from exc
         except Ended as ended:
@@ -151,13 +203,16 @@ def _input(name: str | None) -> Iterator[BinaryIO | None]:
         yield cast(BinaryIO, io.BufferedReader(file, PIPE_BYTES))
 
 
-async def _import(config: Config, options: argparse.Namespace, file: BinaryIO | None) -> Imported | None:
-    """Import what was read of, after looking whether it is whole, as far as that can be seen before any store is."""
+async def _import(config: Config, options: argparse.Namespace, file: BinaryIO | None, name: str) -> Imported | None:
+    """Import what was read of, after looking whether it is whole, as far as that can be seen before any store is.
+
+    :param name: what messages call the file.
+    """
     source: BoardFile | Lines | None = None
     if file is not None:
         if not options.csv:
-            check_end(file, options.file)
-        lines = Lines(file, options.file, ends_open=options.csv)
+            check_end(file, name)
+        lines = Lines(file, name, ends_open=options.csv)
         source = lines if options.csv else BoardFile(lines)
     async with _rooms(config) as (ledger, repair):
         if options.discard:
@@ -175,12 +230,12 @@ async def _import(config: Config, options: argparse.Namespace, file: BinaryIO | 
 @asynccontextmanager
 async def _rooms(config: Config) -> AsyncIterator[tuple[Imports, Repair]]:
     async with open_stores(config, sets_up=True) as (database_url, redis_url):
-        await migrate(database_url, auto=config.auto_migrate, writes=True)
+        await migrate(database_url, auto=config.auto_migrate, writes=True, warns=False)  # it is told at the end
         await check_redis(redis_url, needed=True)
         ledger = await Imports.open(database_url, statement_timeout_s=STATEMENT_TIMEOUT_S)
         ranks = Ranks.open(redis_url)
         try:
-            await ledger.agree_on_digest_key(configured_digest_key(config))
+            await ledger.agree_on_digest_key(configured_digest_key(config), source_of_digest_key(config))
             yield ledger, Repair(ledger, ranks, Metrics(), on_healed=lambda board: None)
         finally:
             await ranks.close()

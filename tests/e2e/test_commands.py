@@ -102,6 +102,7 @@ def test_commands_that_look_refuse_a_data_directory_that_was_never_set_up(
 
 def test_migrate_sets_a_data_directory_up_for_the_others(embedded: Server, data_dir: Path) -> None:
     assert embedded.run("migrate").returncode == 0
+    assert (data_dir / "jwt_secret").exists()
     made = embedded.run("token", "--user", "alice")
     assert made.returncode == 0, made.stderr
     secret = (data_dir / "jwt_secret").read_text().strip()
@@ -109,6 +110,67 @@ def test_migrate_sets_a_data_directory_up_for_the_others(embedded: Server, data_
     assert embedded.run("token", "--user", "bob").returncode == 0
     assert (data_dir / "jwt_secret").read_text().strip() == secret
     assert embedded.run("verify").returncode == 0
+
+
+def test_a_token_is_not_signed_with_a_secret_that_no_server_knows(set_up: Server, data_dir: Path) -> None:
+    (data_dir / "jwt_secret").unlink()
+    refused = set_up.run("token", "--user", "alice")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"signing secret {data_dir / 'jwt_secret'} is missing" in refused.stderr
+    assert "'scoreboard migrate'" in refused.stderr
+    assert not (data_dir / "jwt_secret").exists()
+    assert set_up.run("migrate").returncode == 0
+    assert set_up.run("token", "--user", "alice").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["jwt_secret", "digest_key"])
+def test_a_secret_in_the_data_directory_that_can_be_guessed_is_refused_and_named(
+    set_up: Server, data_dir: Path, name: str
+) -> None:
+    (data_dir / name).write_text("short\n")
+    (data_dir / name).chmod(0o600)
+    for command in (["serve", "--port", "0"], *([["token", "--user", "a"]] if name == "jwt_secret" else [])):
+        refused = set_up.run(*command)
+        assert refused.returncode == 2
+        assert f"scoreboard: {data_dir / name}: has 5 bytes, fewer than 32" in refused.stderr
+        assert "SCOREBOARD_" not in refused.stderr
+
+
+@pytest.mark.parametrize("what", ["a file", "a dangling link", "below a file"])
+@pytest.mark.parametrize("command", [["serve", "--port", "0"], ["migrate"], ["verify"]], ids=lambda command: command[0])
+def test_a_data_directory_that_is_none_is_told_before_anything_is_announced(
+    embedded: Server, data_dir: Path, what: str, command: list[str]
+) -> None:
+    said = "is not a folder"
+    if what == "a file":
+        data_dir.write_text("")
+    elif what == "a dangling link":
+        data_dir.symlink_to(data_dir.with_name("gone"))
+        said = f"is a link to {data_dir.with_name('gone')}, which does not exist"
+    else:
+        data_dir.parent.rmdir()
+        data_dir.parent.write_text("")
+        said = "Not a directory" if command != ["verify"] else "does not exist"
+    try:
+        refused = embedded.run(*command)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert f"the data directory {data_dir}" in refused.stderr
+        assert said in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+    finally:
+        if what == "below a file":
+            data_dir.parent.unlink()
+            data_dir.parent.mkdir()
+
+
+def test_a_data_directory_in_use_is_told_before_anything_is_announced(set_up: Server) -> None:
+    server = set_up.start()
+    try:
+        refused = set_up.run("serve", "--port", "0")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "another scoreboard server" in refused.stderr
+    finally:
+        assert server.stop() == 0
 
 
 def test_import_sets_a_data_directory_up_but_not_for_a_file_that_it_refuses(
@@ -462,12 +524,16 @@ def sockets_of(far: Server, shared: Path) -> Path:
 
 
 def test_sockets_in_the_temporary_directory_are_in_a_folder_of_our_own(far: Server, shared: Path) -> None:
-    for _ in range(2):  # made, then found
-        assert far.run("migrate").returncode == 0
-        folder = sockets_of(far, shared).lstat()
-        assert stat.S_ISDIR(folder.st_mode)
-        assert stat.S_IMODE(folder.st_mode) == 0o700
+    server = far.start()
+    folder = sockets_of(far, shared).lstat()
+    assert stat.S_ISDIR(folder.st_mode)
+    assert stat.S_IMODE(folder.st_mode) == 0o700
     assert far.run("verify").returncode == 0
+    assert server.stop() == 0
+    assert entries(shared) == set()  # nothing stays behind
+    sockets_of(far, shared).mkdir(mode=0o700)
+    assert far.run("verify").returncode == 0  # found, and removed with the stores
+    assert entries(shared) == set()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to others")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scoreboard.contracts import load_migrations
+from scoreboard.digests import fingerprint
 from tests.faults.clock import Clock
 from tests.harness import Server, Stores
 from tests.own_stores import OwnPostgres, OwnValkey
@@ -67,6 +68,10 @@ def test_embedded_stores_are_well_while_served_and_while_not(tmp_path: Path) -> 
     refused = server.run("doctor")
     assert refused.returncode == 2
     assert "does not exist" in refused.stderr
+    asked = server.run("doctor", "--json")
+    assert asked.returncode == 2
+    (check,) = json.loads(asked.stdout)["checks"]
+    assert (check["status"], "does not exist" in check["found"]) == ("unknown", True)
     assert not (tmp_path / "data").exists()
     server.start()
     try:
@@ -162,7 +167,8 @@ def test_a_ranking_that_is_behind_or_lost_is_to_be_mended(server: Server, stores
 def test_an_older_and_a_newer_schema_are_to_be_mended(stores: Stores, doctor: Doctor, tmp_path: Path) -> None:
     total = len(load_migrations())
     status, checks = doctor(stores)
-    assert (status, to_mend(checks)) == (1, {"schema"})
+    assert (status, to_mend(checks)) == (1, {"schema", "PostgreSQL role"})
+    assert "sees no tables" in checks["PostgreSQL role"]["found"]
     assert checks["schema"]["found"] == f"version 0 of {total}"
     assert "scoreboard migrate" in checks["schema"]["mend"]
     assert stores.query("SELECT to_regclass('boards')") == [(None,)]
@@ -170,7 +176,36 @@ def test_an_older_and_a_newer_schema_are_to_be_mended(stores: Stores, doctor: Do
     stores.query("INSERT INTO schema_migrations (version, name, checksum) VALUES (999, 'later', 'x')")
     status, checks = doctor(stores)
     assert (status, to_mend(checks)) == (1, {"schema"})
-    assert "[999] of a newer scoreboard" in checks["schema"]["found"]
+    assert checks["schema"]["found"] == "the database has migration 999 of a newer scoreboard"
+    stores.query("INSERT INTO schema_migrations (version, name, checksum) VALUES (1000, 'last', 'x')")
+    assert "migrations 999, 1000 of a newer" in doctor(stores)[1]["schema"]["found"]
+
+
+def test_a_digest_key_with_which_no_server_would_start_is_to_be_mended(
+    server: Server, stores: Stores, doctor: Doctor
+) -> None:
+    keys = "SELECT name, secret, fingerprint FROM server_keys ORDER BY name"
+    configured, other = "a key of digests, long enough to be one", "another key of digests, long enough too"
+    assert "kept in the database" in doctor(stores)[1]["digest key"]["found"]
+    before = stores.query(keys)
+    assert doctor(stores, DIGEST_KEY=other)[0] == 0  # nobody is remembered yet
+    assert stores.query(keys) == before
+    server.submit("alice")
+    with server.client("admin", "admin") as admin:
+        assert admin.post("/api/users/alice/hide").status_code == 200
+        assert admin.delete("/api/users/alice").status_code == 204
+    assert doctor(stores)[0] == 0
+    status, checks = doctor(stores, DIGEST_KEY=other)
+    assert (status, to_mend(checks)) == (1, {"digest key"})
+    assert checks["digest key"]["mend"].startswith("SCOREBOARD_DIGEST_KEY: is not the key")
+    stores.query(
+        "UPDATE server_keys SET secret = NULL, fingerprint = $1 WHERE name = 'digest'", fingerprint(configured)
+    )
+    assert doctor(stores, DIGEST_KEY=configured)[1]["digest key"]["found"] == "from SCOREBOARD_DIGEST_KEY"
+    status, checks = doctor(stores)
+    assert (status, to_mend(checks)) == (1, {"digest key"})
+    assert "SCOREBOARD_DIGEST_KEY is missing" in checks["digest key"]["mend"]
+    assert configured not in str(checks)
 
 
 def test_a_role_that_may_not_write_is_to_be_mended(valkey: OwnValkey, doctor: Doctor, tmp_path: Path) -> None:

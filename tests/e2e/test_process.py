@@ -284,6 +284,17 @@ def test_the_key_of_digests_is_a_file_with_embedded_stores(
     with server.start().client() as client:
         body = {"actionId": "win", "userId": "cheat"}
         assert client.post("/api/scores", json=body, headers=admin).json()["rank"] is None
+        assert client.post("/api/users/cheat/hide", headers=admin).status_code == 200
+        assert client.delete("/api/users/cheat", headers=admin).status_code == 204
+    assert server.stop() == 0
+    file.unlink()
+    looked = server.run("doctor")
+    assert (looked.returncode, file.exists()) == (1, False)
+    assert "MEND     digest key" in looked.stdout
+    assert f"-> {file}: is not the key" in looked.stdout
+    refused = server.run("serve", "--port", "0")
+    assert refused.returncode == 2
+    assert f"scoreboard: {file}: is not the key" in refused.stderr
 
 
 # -- ending
@@ -452,14 +463,23 @@ def test_bad_setting_refuses_to_start_and_names_itself(
     settings = {name: value}
     if name in ("JWT_SECRET_FILE", "JWT_PUBLIC_KEY"):
         settings["JWT_SECRET"] = ""
-    refused = Server(unreachable, log=tmp_path / "log", **settings).run(
-        "serve", "--port", "0" if name != "PORT" else value
-    )
+    port = [] if name == "PORT" else ["--port", "0"]
+    refused = Server(unreachable, log=tmp_path / "log", **settings).run("serve", *port)
     assert refused.returncode == 2, refused.stderr
     assert f"SCOREBOARD_{name}" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert "hunter2" not in refused.stderr
     assert refused.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "option", [("--port", "99999"), ("--workers", "0"), ("--port", ""), ("--host", ""), ("--data-dir", "")]
+)
+def test_a_bad_option_names_itself_and_not_a_variable(idle: Server, option: tuple[str, str]) -> None:
+    refused = idle.run("serve", *option)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"scoreboard: {option[0]}")
+    assert "SCOREBOARD_" not in refused.stderr
 
 
 def test_secrets_are_not_shown_when_they_are_refused(unreachable: Stores, tmp_path: Path) -> None:
@@ -613,6 +633,7 @@ def test_bad_token_arguments_are_refused(idle: Server, arguments: list[str]) -> 
     assert refused.returncode == 2
     assert refused.stdout == ""
     assert "Traceback" not in refused.stderr
+    assert "_seconds" not in refused.stderr  # no name of a function
 
 
 def test_migrate_from_four_processes_at_once_is_safe(stores: Stores, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What refuses a start: URLs, certificates, passwords, roles, standbys. Exit 2 and one sentence, without a secret."""
 
+import asyncio
 import socket
 import ssl
 import threading
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from scoreboard import migrations
 from scoreboard.config import load_config
 from scoreboard.contracts import load_migrations
 from scoreboard.errors import StartupError
@@ -110,6 +112,64 @@ def test_what_a_url_can_have_is_taken(stores: Stores, tmp_path: Path) -> None:
     joint = "&" if "?" in stores.database_url else "?"
     taken = Server(stores, log=tmp_path / "log", DATABASE_URL=f"{stores.database_url}{joint}{parameters}").run("verify")
     assert taken.returncode == 0, taken.stderr
+
+
+# -- keys
+
+
+ALGORITHMS = "ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"JWT_ALGORITHMS": "HS257"}, f"there is no algorithm 'HS257'; there are {ALGORITHMS}"),
+        ({"JWT_ALGORITHMS": "hs256"}, f"there is no algorithm 'hs256'; there are {ALGORITHMS}"),
+        ({"JWT_ALGORITHMS": "none"}, f"there is no algorithm 'none'; there are {ALGORITHMS}"),
+        ({"JWT_ALGORITHMS": "HS256,,HS256"}, "a name is missing beside a comma in 'HS256,,HS256'"),
+        ({"JWT_ALGORITHMS": "HS256,RS256"}, "mixes shared secrets (HS256, HS384, HS512) and key pairs"),
+        ({"JWT_ALGORITHMS": "RS256"}, "RS256 does not go with a shared secret; name some of HS256, HS384, HS512"),
+        ({"JWT_SECRET": "x" * 40}, "SCOREBOARD_JWT_SECRET: is one character, repeated"),
+        ({"JWT_SECRET": "xy" * 20}, "SCOREBOARD_JWT_SECRET: has only 2 different bytes"),
+        ({"JWT_SECRET": "x"}, "SCOREBOARD_JWT_SECRET: has 1 byte, fewer than 32"),
+    ],
+)
+def test_a_bad_key_or_algorithm_says_what_would_be_right(settings: dict[str, str], told: str) -> None:
+    assert told in refused_settings(**settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("JWT_SECRET", None, "can't be read: No such file or directory"),
+        ("JWT_SECRET", b"\xff" * 40, "can't be read: it is not text in UTF-8"),
+        ("JWT_SECRET", b"", "is empty"),
+        ("JWT_SECRET", b" \n", "is empty"),
+        ("JWT_SECRET", b"short", "has 5 bytes, fewer than 32"),
+        ("JWT_PUBLIC_KEY", b"garbage", "is not a key for RS256"),
+        ("DIGEST_KEY", b"short", "has 5 bytes, fewer than 32"),
+        ("DATABASE_URL", b"mysql://x/y", "not one of postgresql"),
+        ("PORT", b"many", "'many' is not a whole number"),
+    ],
+)
+def test_what_is_wrong_in_a_file_names_the_setting_that_names_the_file(
+    tmp_path: Path, name: str, content: bytes | None, told: str
+) -> None:
+    """An empty one, too: whoever mounts a secret means it, and would have the default instead."""
+    file = tmp_path / "mounted"
+    if content is not None:
+        file.write_bytes(content)
+    unset = {"JWT_SECRET": ""} if name == "JWT_PUBLIC_KEY" else {}
+    said = refused_settings(**{**unset, name: "", f"{name}_FILE": str(file)})
+    assert said.startswith(f"scoreboard: SCOREBOARD_{name}_FILE: ")
+    assert told in said
+    assert "Errno" not in said
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    environment = {"DATABASE_URL": "", "JWT_SECRET": "", "JWT_SECRET_FILE": "", "PORT": "", "DATA_DIR": ""}
+    config = load_config({f"SCOREBOARD_{name}": value for name, value in environment.items()})
+    assert config == load_config({})
 
 
 # -- certificates
@@ -425,7 +485,68 @@ def test_a_role_that_can_not_write_is_refused_by_serve_and_may_export(
     assert "read-only for timid" in refuse(url_of("timid", "ready"))
     exported = Server(url_of("reader", "ready"), log=tmp_path / "log").run("export", "--board", "global")
     assert exported.returncode == 0, exported.stderr
-    assert "schema_migrations" in refuse(url_of("blind", "ready"))
+
+
+@pytest.mark.parametrize("command", [COMMANDS[0], ["verify"]], ids=lambda command: command[0])
+def test_where_the_schema_is_there_a_role_without_rights_is_told_the_grant(
+    refuse: Callable[..., str], url_of: Callable[[str, str], Stores], command: list[str]
+) -> None:
+    """Not to run ``scoreboard migrate``, which was done."""
+    said = refuse(url_of("blind", "ready"), *command)
+    assert "schema_migrations" in said
+    assert said.endswith("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO blind")
+
+
+@pytest.mark.parametrize("command", [COMMANDS[0], ["migrate"], ["import"]], ids=lambda command: command[0])
+def test_a_database_of_another_encoding_is_refused(
+    refuse: Callable[..., str],
+    url_of: Callable[[str, str], Stores],
+    postgres: OwnPostgres,
+    tmp_path: Path,
+    command: list[str],
+) -> None:
+    """Names in other scripts would be 500s there, and some boards could not be read at all."""
+    for encoding in ("LATIN1", "SQL_ASCII"):
+        name = f"{encoding}_{command[0]}".lower()
+        postgres.psql(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+        (tmp_path / "scores.csv").write_text("ann,1\n")
+        more = ["--csv", "--board", "season", str(tmp_path / "scores.csv")] if command == ["import"] else []
+        said = refuse(url_of("postgres", name), *command, *more)
+        assert f"has the encoding {encoding}" in said
+        assert "CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0" in said
+        assert postgres.psql("SELECT to_regclass('boards') IS NULL", name) == "t"
+
+
+def test_a_board_can_be_moved_away_from_a_database_of_another_encoding(
+    refuse: Callable[..., str], url_of: Callable[[str, str], Stores], postgres: OwnPostgres, tmp_path: Path
+) -> None:
+    postgres.psql("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrations, "ENCODING", "LATIN1")
+        asyncio.run(migrations.migrate(url_of("postgres", "latin").database_url))
+    assert "has the encoding LATIN1" in refuse(url_of("postgres", "latin"))
+    exported = Server(url_of("postgres", "latin"), log=tmp_path / "log").run("export", "--board", "global")
+    assert exported.returncode == 0, exported.stderr
+
+
+def test_tables_that_the_planner_can_not_get_to_know_are_told_once_a_run_and_not_by_what_only_reads(
+    url_of: Callable[[str, str], Stores], postgres: OwnPostgres, tmp_path: Path
+) -> None:
+    (tmp_path / "scores.csv").write_text("ann,1\n")
+    load = ["import", "--csv", "--board", "once", str(tmp_path / "scores.csv")]
+    commands = Server(url_of("writer", "ready"), log=tmp_path / "log")
+    told = {}
+    for command in (["verify"], ["rebuild"], ["export", "--board", "global"], load):
+        # Rows of which the planner knows nothing, as after a restore.
+        postgres.psql("DELETE FROM pg_statistic WHERE starelid = ANY ('{boards,ledger,totals}'::regclass[])", "ready")
+        done = commands.run(*command)
+        assert done.returncode == 0, done.stderr
+        told[command[0]] = done.stderr.count("statistics_not_renewed")
+    assert told == {"verify": 0, "rebuild": 0, "export": 0, "import": 1}
+    postgres.psql("DELETE FROM pg_statistic WHERE starelid = ANY ('{boards,ledger,totals}'::regclass[])", "ready")
+    server = Server(url_of("writer", "ready"), log=tmp_path / "serve.log").start()
+    assert server.stop() == 0
+    assert server.read_log().count("statistics_not_renewed") == 1
 
 
 def test_a_standby_is_refused_by_serve_and_may_be_verified(refuse: Callable[..., str], tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import signal
+import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,6 +15,7 @@ import pytest
 
 from scoreboard.imports import PORTION_LINES
 from scoreboard.transfer import ActionLine, BoardLine, EndLine, EventLine, encode_line
+from tests.e2e.embedded import end, start
 from tests.harness import Server, Stores, wait_until
 
 EVENTS = 3 * PORTION_LINES
@@ -128,6 +132,132 @@ def test_a_board_moves_through_a_file_beside_a_server(start_server: Callable[...
     assert server.run("verify").returncode == 0
 
 
+# -- where an export goes
+
+
+@pytest.fixture
+def exported(commands: Server) -> str:
+    """The file of board ``global``."""
+    return commands.run("export", "--board", "global").stdout
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_pipe_is_written_into_and_stays(commands: Server, exported: str, tmp_path: Path, linked: bool) -> None:
+    pipe, output = tmp_path / "pipe", tmp_path / "link" if linked else tmp_path / "pipe"
+    os.mkfifo(pipe)
+    if linked:
+        output.symlink_to(pipe)
+    with subprocess.Popen(
+        commands.command("export", "--board", "global", "--output", str(output)),
+        env=commands.environment(),
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert pipe.read_text() == exported
+        assert process.wait(30) == 0
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+    assert output.is_symlink() == linked
+    assert list(tmp_path.glob("*.unfinished")) == []
+
+
+def test_an_export_into_a_pipe_that_nobody_opens_is_ended_by_a_signal(commands: Server, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    process = start(commands, "export", "--board", "global", "--output", str(tmp_path / "pipe"))
+    asleep = Path(f"/proc/{process.pid}/wchan")
+    status, errors = end(process, signal.SIGTERM, lambda: "partner" in asleep.read_text(), what="a wait for a reader")
+    assert status == 128 + signal.SIGTERM, errors
+    assert "Traceback" not in errors
+
+
+def test_a_device_is_written_into_and_stays(commands: Server, tmp_path: Path) -> None:
+    """Always full, and reached by a link of ours."""
+    (tmp_path / "full").symlink_to("/dev/full")
+    refused = commands.run("export", "--board", "global", "--output", str(tmp_path / "full"))
+    assert refused.returncode == 2
+    assert f"{tmp_path / 'full'} can't be written: No space left on device" in refused.stderr
+    assert (tmp_path / "full").is_symlink()
+    assert stat.S_ISCHR(Path("/dev/full").lstat().st_mode)
+
+
+def test_a_link_is_followed_and_stays(commands: Server, exported: str, tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("before")
+    for name in ("kept", "made"):
+        link = tmp_path / f"{name}.link"
+        link.symlink_to(name)
+        done = commands.run("export", "--board", "global", "--output", str(link))
+        assert done.returncode == 0, done.stderr
+        assert link.is_symlink()
+        assert not (tmp_path / name).is_symlink()
+        assert (tmp_path / name).read_text() == exported
+    assert list(tmp_path.glob("*.unfinished")) == []
+
+
+def test_a_file_that_is_replaced_keeps_its_mode_and_owner(commands: Server, exported: str, tmp_path: Path) -> None:
+    file = tmp_path / "board.ndjson"
+    for mode in (0o600, 0o664):
+        file.write_text("before")
+        file.chmod(mode)
+        if os.geteuid() == 0:
+            os.chown(file, 4_321, 4_322)
+        before = file.stat()
+        assert commands.run("export", "--board", "global", "--output", str(file)).returncode == 0
+        after = file.stat()
+        assert file.read_text() == exported
+        assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+        assert after.st_ino != before.st_ino
+    assert commands.run("export", "--board", "nowhere", "--output", str(file)).returncode == 2
+    assert file.read_text() == exported  # what goes wrong replaces nothing
+
+
+def test_standard_output_by_its_path_is_standard_output(commands: Server, exported: str, tmp_path: Path) -> None:
+    arguments = ("export", "--board", "global", "--output", "/dev/stdout")
+    assert commands.run(*arguments).stdout == exported
+    with (tmp_path / "log").open("w") as log:
+        log.write("before\n")
+        log.flush()
+        subprocess.run(
+            commands.command(*arguments),
+            env=commands.environment(),
+            stdout=log,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+            check=True,
+        )
+        log.write("after\n")
+    assert (tmp_path / "log").read_text() == f"before\n{exported}after\n"
+
+
+# -- what is refused
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"line":"board"}\n', "line 1: is not the first line of an exported board: it has no format"),
+        ('{"line":"board","format":1,"a\u202eb\u200b":1}\n'.encode(), "\\u202e"),
+        (b'{"format":2,"title":"\x1b[31m"}\n', "\\x1b[31m"),
+    ],
+)
+def test_a_bad_line_of_standard_input_is_told_so_and_shown_safely(commands: Server, line: bytes, said: str) -> None:
+    done = subprocess.run(
+        commands.command("import", "-"), env=commands.environment(), input=line, capture_output=True, timeout=60
+    )
+    assert done.returncode == 2
+    (told,) = done.stderr.decode().splitlines()
+    assert told.startswith("scoreboard: standard input, line 1: ")
+    assert said in told
+    assert told.isprintable()
+
+
+def test_a_bad_line_of_csv_is_shown_safely(commands: Server, tmp_path: Path) -> None:
+    file = tmp_path / "scores.csv"
+    file.write_text("ann\u202e,1\nbob\u200b,2\n")
+    done = commands.run("import", "--csv", "--board", "season", str(file))
+    assert done.returncode == 2
+    (told,) = (line for line in done.stderr.splitlines() if line.startswith("scoreboard: "))
+    assert f"{file}, line 1: " in told
+    assert told.isprintable()
+
+
 def test_embedded_stores_take_a_board_from_a_csv(tmp_path: Path) -> None:
     runner = Server(data_dir=tmp_path / "data", log=tmp_path / "log")
     file = tmp_path / "scores.csv"
@@ -146,6 +276,9 @@ def test_embedded_stores_take_a_board_from_a_csv(tmp_path: Path) -> None:
     [
         (("export", "--board", "nowhere"), "there is no board 'nowhere'"),
         (("export", "--board", "global", "--output", "/nowhere/at/all"), "/nowhere/at/all can't be written: No such"),
+        (("export", "--board", "global", "--output", "/"), "/ can't be written: Is a directory"),
+        (("export", "--board", "global", "--output", ""), "--output is empty"),
+        (("rebuild", "--board", ""), "there is no board ''"),
         (("import", "/nowhere/at/all"), "/nowhere/at/all can't be read: No such file"),
         (("import", "/dev/null"), "/dev/null is empty"),
         (("import", "/dev/null", "--csv"), "--csv needs --board"),
