@@ -94,7 +94,7 @@ async function look(board) {
   if (board === SURE_BOARD) return readBoard(board);
   if (!isBoardId(board)) return 'missing';
   const before = board.slice(0, -1);
-  const query = new URLSearchParams({ limit: LISTED_MAX, ...(isBoardId(before) ? { cursor: before } : {}) });
+  const query = new URLSearchParams({ limit: LISTED_MAX, ...(isBoardId(before) ? { after: before } : {}) });
   const page = await read(`/api/boards?${query}`);
   if (page === null || page === 'missing') return null;
   const found = page.boards.find((each) => each.board === board);
