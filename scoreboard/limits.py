@@ -140,7 +140,9 @@ class LocalRates:
 
     def look(self, user_id: str) -> int:
         """Microseconds until a request of the user would be admitted; 0 if it would be now. Nothing is counted."""
+        arrival = self._arrivals.get(user_id)
+        if arrival is None:  # like most
+            return 0
         now_us = int(monotonic() * 1_000_000)
         interval_us = self._rate.interval_us
-        arrival = max(self._arrivals.get(user_id, now_us), now_us) + interval_us
-        return max(0, arrival - now_us - interval_us * self._rate.quota)
+        return max(0, max(arrival, now_us) + interval_us - now_us - interval_us * self._rate.quota)

@@ -79,7 +79,7 @@ class Answer(HTTPResponse):
         if self.content_type is not None:
             self.headers.setdefault("content-type", self.content_type)
         self.headers.pop("alt-svc", None)  # Sanic adds an empty one
-        return ((name.encode("ascii"), str(value).encode("ascii")) for name, value in self.headers.items())
+        return iter([(name.encode("ascii"), str(value).encode("ascii")) for name, value in self.headers.items()])
 
 
 def encode_answer(response: HTTPResponse, *, keep_alive: bool) -> bytes:
