@@ -26,12 +26,19 @@ REFUSALS_MAX = 64
 """Refused connections that may linger at once, for their answer to arrive."""
 FAILURES_WINDOW_S = 60
 WARN_EVERY_S = 5.0
+CLIENTS_NAMED_MAX = 5
+"""Addresses that one warning of refusals names."""
+CLIENTS_COUNTED_MAX = 1_000
+"""Addresses among which those are found."""
 
 log = structlog.get_logger(__name__)
 
 
 class RefusalLog:
-    """Warns of refusals: of the first at once, then at most every WARN_EVERY_S how many more there were.
+    """Warns of refusals: of the first at once, then at most every WARN_EVERY_S how many more there were, and to whom.
+
+    The line names those who were refused most. Of more than CLIENTS_COUNTED_MAX in an interval the later ones are
+    counted without a name.
 
     :param event: the line's name.
     :param setting: what an operator would change.
@@ -40,21 +47,31 @@ class RefusalLog:
     def __init__(self, event: str, setting: str, limit: int) -> None:
         self._event, self._setting, self._limit = event, setting, limit
         self._count = 0
-        self._client = ""
+        self._clients: Counter[str] = Counter()
         self._rest: asyncio.TimerHandle | None = None
 
     def add(self, client: str) -> None:
         """One more was refused, to this client."""
         self._count += 1
-        self._client = client
+        if client in self._clients or len(self._clients) < CLIENTS_COUNTED_MAX:
+            self._clients[client] += 1
         if self._rest is None:
             self._tell()
 
     def _tell(self) -> None:
         self._rest = None
         if self._count:
-            log.warning(self._event, client=self._client, count=self._count, setting=self._setting, limit=self._limit)
+            named = self._clients.most_common(CLIENTS_NAMED_MAX)
+            log.warning(
+                self._event,
+                client=named[0][0],
+                clients=dict(named),
+                count=self._count,
+                setting=self._setting,
+                limit=self._limit,
+            )
             self._count = 0
+            self._clients.clear()
             self._rest = asyncio.get_running_loop().call_later(WARN_EVERY_S, self._tell)
 
 

@@ -13,17 +13,17 @@ export async function showNotFound(text) {
   const list = byId('boards');
   const more = byId('boards-more');
   const note = byId('boards-note');
-  let after = null;
+  let cursor = null;
 
   async function listMore() {
-    const page = await readBoards(after);
+    const page = await readBoards(cursor);
     if (page === null) {
       note.textContent = 'The boards of this server can’t be listed now. Reload the page to try again.';
       return;
     }
     list.append(...page.boards.map(buildItem));
-    after = page.next;
-    more.hidden = after === null;
+    cursor = page.next;
+    more.hidden = cursor === null;
     note.textContent = list.children.length > 0 ? 'These are the boards of this server:' : 'This server has no boards.';
   }
 
@@ -31,8 +31,8 @@ export async function showNotFound(text) {
   await listMore();
 }
 
-async function readBoards(after) {
-  const query = new URLSearchParams({ limit: LISTED_MAX, ...(after === null ? {} : { after }) });
+async function readBoards(cursor) {
+  const query = new URLSearchParams({ limit: LISTED_MAX, ...(cursor === null ? {} : { cursor }) });
   try {
     const answer = await fetch(`/api/boards?${query}`, { cache: 'no-store' });
     return answer.ok ? await answer.json() : null;
