@@ -84,7 +84,7 @@ def encode_list_cursor(named: ListName, last: str) -> str:
 
     :param named: which list it is: what is listed, and of which board, group or window.
     """
-    return _to_text(_list_origin(named) + last.encode())
+    return _to_text(_list_digest(named, last) + last.encode())
 
 
 def decode_list_cursor(text: str, named: ListName, check: Callable[[str, str], str]) -> str:
@@ -98,16 +98,14 @@ def decode_list_cursor(text: str, named: ListName, check: Callable[[str, str], s
         last = packed[ORIGIN_BYTES:].decode()
     except ValueError as exc:
         raise _no_cursor(text) from exc
-    if packed[:ORIGIN_BYTES] != _list_origin(named):
-        raise Invalid(
-            "cursor",
-            f"{show(text)} is of another list; send the next of this list as it is, or begin without a cursor",
-        )
+    if packed[:ORIGIN_BYTES] != _list_digest(named, last):
+        raise Invalid("cursor", f"{show(text)} is not a cursor of this list; send the next of this list as it is")
     return check("cursor", last)
 
 
-def _list_origin(named: ListName) -> bytes:
-    return blake2b(orjson.dumps(["list", *named]), digest_size=ORIGIN_BYTES).digest()
+def _list_digest(named: ListName, last: str) -> bytes:
+    """Of the list and the place in it, so that neither can be another one."""
+    return blake2b(orjson.dumps([VERSION, *named, last]), digest_size=ORIGIN_BYTES).digest()
 
 
 def _to_text(packed: bytes) -> str:

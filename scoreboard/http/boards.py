@@ -60,7 +60,9 @@ async def read_board(services: Services, request: Request, board: str) -> HTTPRe
     """One board's settings and position."""
     check_may_read(services, request)
     parse_query(request)
-    return json_response(render_board(await services.ledger.read_board(decode_name("board", board))))
+    found = await services.ledger.read_board(decode_name("board", board))
+    services.misses.know(found.board_id, ALL)
+    return json_response(render_board(found))
 
 
 async def put_board(services: Services, request: Request, board: str) -> HTTPResponse:
