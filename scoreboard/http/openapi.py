@@ -292,7 +292,7 @@ def _paths() -> dict[str, Any]:
                 [user],
                 {
                     "204": {"description": "Erased"},
-                    **_problems(401, 403, 404, 422, 503),
+                    **_problems(400, 401, 403, 404, 413, 415, 422, 503),
                     **_problem(429, "rate_limited"),
                 },
                 security=signed,
@@ -304,7 +304,7 @@ def _paths() -> dict[str, Any]:
                 "users",
                 "Keep a user out of every ranking, also one who is yet to come (scope admin)",
                 [user],
-                {"200": _json("User"), **_problems(401, 403, 422, 503)},
+                {"200": _json("User"), **_problems(400, 401, 403, 413, 415, 422, 503)},
                 security=signed,
             )
         },
@@ -314,7 +314,7 @@ def _paths() -> dict[str, Any]:
                 "users",
                 "Show a hidden user again (scope admin)",
                 [user],
-                {"200": _json("User"), **_problems(401, 403, 404, 422, 503)},
+                {"200": _json("User"), **_problems(400, 401, 403, 404, 413, 415, 422, 503)},
                 security=signed,
             )
         },
@@ -396,7 +396,7 @@ def _paths() -> dict[str, Any]:
                 "boards",
                 "Keep a user out of the ranking of one board, also one who is yet to come (scope admin)",
                 [in_path, user],
-                {"200": _json("UserOnBoard"), **_problems(401, 403, 404, 422, 503)},
+                {"200": _json("UserOnBoard"), **_problems(400, 401, 403, 404, 413, 415, 422, 503)},
                 security=signed,
             )
         },
@@ -406,7 +406,7 @@ def _paths() -> dict[str, Any]:
                 "boards",
                 "End that a user is hidden on one board; who is hidden everywhere stays so (scope admin)",
                 [in_path, user],
-                {"200": _json("UserOnBoard"), **_problems(401, 403, 404, 422, 503)},
+                {"200": _json("UserOnBoard"), **_problems(400, 401, 403, 404, 413, 415, 422, 503)},
                 security=signed,
             )
         },
@@ -435,7 +435,7 @@ def _paths() -> dict[str, Any]:
                 "boards",
                 "Disable an action (scope admin)",
                 [in_path, action],
-                {"204": {"description": "Disabled"}, **_problems(401, 403, 404, 422, 503)},
+                {"204": {"description": "Disabled"}, **_problems(400, 401, 403, 404, 413, 415, 422, 503)},
                 security=signed,
             ),
         },
@@ -483,7 +483,7 @@ def _paths() -> dict[str, Any]:
                 "groups",
                 "Delete a group; its members' scores stay (scope admin)",
                 [in_path, group],
-                {"204": {"description": "Deleted"}, **_problems(401, 403, 404, 422, 503)},
+                {"204": {"description": "Deleted"}, **_problems(400, 401, 403, 404, 413, 415, 422, 503)},
                 security=signed,
             ),
         },

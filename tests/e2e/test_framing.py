@@ -51,6 +51,11 @@ def test_what_is_odd_and_allowed_is_answered(shared: Server, name: str) -> None:
     assert len(answers) == (1 if b"HTTP/1.0" in data else 2)
 
 
+def test_an_asterisk_goes_with_options(shared: Server) -> None:
+    answers = exchange(shared, head(line=b"OPTIONS * HTTP/1.1") + LAST_REQUEST)
+    assert [answer.status_code for answer in answers] == [404, 200]
+
+
 def test_bare_line_feeds_are_told_at_once(shared: Server) -> None:
     """No end of the head ever comes, so nothing may wait for it."""
     (answer,) = parse_answers(shared.raw(b"GET /healthz HTTP/1.1\nHost: test\n\n", within_s=5))
