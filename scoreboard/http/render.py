@@ -55,8 +55,8 @@ PREFLIGHT_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match
 NO_STORE = {"cache-control": "no-store"}
 PRIVATE = {"cache-control": "private, no-store"}
 """Of an answer to a GET that depends on who asks: no cache that others use may have it."""
-PRIVATE_ROUTES = frozenset({"/api/users/<user_id>/history", "/demo"})
-"""Routes whose answers are one person's, wherever reads are public. What else was answered because of who asks, is
+PRIVATE_ROUTES = frozenset({"/api/users/<user_id>/history"})
+"""Routes that nobody reads without a token, wherever reads are public. What else was answered because of who asks, is
 known by a token that was looked at."""
 NO_SNIFFING = {"x-content-type-options": "nosniff"}
 """Of every answer: a browser that guesses a type could run what somebody called himself."""
