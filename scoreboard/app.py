@@ -22,7 +22,7 @@ from scoreboard.administration import Administration
 from scoreboard.auth import Authenticator, sign_demo_token
 from scoreboard.config import Config
 from scoreboard.costly import Costly
-from scoreboard.errors import StartupError, Unavailable
+from scoreboard.errors import StartupError, Unavailable, reason_of
 from scoreboard.feed import Feed
 from scoreboard.files import bound_connections, raise_file_limit
 from scoreboard.http.admission import ConnectionSlots, FailedAuthentications, Misses, StreamSlots
@@ -224,7 +224,7 @@ async def open_ledger(database_url: str, digest_key: bytes | None = None) -> Led
     try:
         ledger = await Ledger.open(database_url)
     except Unavailable as exc:
-        raise StartupError(f"PostgreSQL can't be reached: {exc.__cause__}") from exc
+        raise StartupError(f"PostgreSQL can't be reached: {reason_of(exc.__cause__ or exc)}") from exc
     if digest_key is not None:
         ledger.digest_key = digest_key
     return ledger

@@ -177,7 +177,7 @@ class Authenticator:
             is_demo = self._demo_key is not None and jwt.get_unverified_header(token).get("kid") == DEMO_KEY_ID
             claims = self._decode_demo(token) if is_demo else self._decode_own(token)
         except jwt.PyJWTError as exc:
-            raise Unauthenticated(f"the token is not accepted: {exc}") from exc
+            raise Unauthenticated(f"the token is not accepted: {self._explain(exc)}") from exc
         except (ValueError, TypeError, OverflowError, RecursionError) as exc:
             raise Unauthenticated("the token is not accepted: it is malformed") from exc
         expires_at = claims["exp"]
@@ -194,6 +194,29 @@ class Authenticator:
             raise Unauthenticated(f"the token's sub {user_id!r} is no user of the demo")
         scopes = frozenset() if is_demo else frozenset(scope.split())
         return Caller(user_id, scopes, float(expires_at) + self.leeway_s, is_demo)
+
+    def _explain(self, exc: jwt.PyJWTError) -> str:
+        """What is wrong with a token, for whoever sent it."""
+        match exc:
+            case jwt.ExpiredSignatureError():
+                return "it has expired: its exp has passed"
+            case jwt.ImmatureSignatureError():
+                return "it is not valid yet: its nbf or iat lies ahead of this server's clock"
+            case jwt.InvalidAlgorithmError():
+                return f"it is signed by another algorithm than {', '.join(self._algorithms)}"
+            case jwt.InvalidSignatureError():
+                return "its signature was not made with the key of this server"
+            case jwt.MissingRequiredClaimError():
+                return f"it has no claim {exc.claim!r}"
+            case jwt.InvalidIssuerError():
+                return "its iss is not the one that this server asks for"
+            case jwt.InvalidAudienceError():
+                return "its aud is not the one that this server asks for"
+            case jwt.exceptions.InvalidSubjectError():
+                return "its sub is not a string"
+            case jwt.InvalidIssuedAtError():
+                return "its iat is not a time in seconds since 1970"
+        return "it is malformed; a JWT is three parts in base64url with dots between, and its head and claims are JSON"
 
     def _decode_own(self, token: str) -> dict[str, Any]:
         required = ["sub", "exp"] + (["iss"] if self._issuer else []) + (["aud"] if self._audience else [])

@@ -7,7 +7,7 @@ settings; they hand values down.
 
 import re
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Literal
 
@@ -188,6 +188,36 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+_ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?/?", re.ASCII)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def _parse_origin(text: str) -> str:
+    """An origin as browsers send it: in lower case, without a slash and without the port that its scheme has anyway.
+
+    :raises ValueError: if no browser sends such an origin; its message names it and what would be right.
+    """
+    if text == "*":
+        return text
+    if "*" in text:
+        raise ValueError(f"{text[:100]!r} has a * in it: name each origin, or set * alone for all of them")
+    found = _ORIGIN.fullmatch(text.lower())
+    if found is None:
+        raise ValueError(
+            f"{text[:100]!r} is not an origin such as https://example.org or http://localhost:3000; "
+            "write a name in other letters as browsers send it, xn--..."
+        )
+    scheme, host, port = found[1], found[2], int(found[3] or _DEFAULT_PORTS[found[1]])
+    if not 1 <= port <= 65_535:
+        raise ValueError(f"{text[:100]!r} has the port {port}, which is not one from 1 to 65535")
+    if host.startswith("["):
+        try:
+            host = f"[{IPv6Address(host[1:-1])}]"
+        except ValueError as exc:
+            raise ValueError(f"{text[:100]!r} has an address in it that is not one of IPv6") from exc
+    return f"{scheme}://{host}" + ("" if port == _DEFAULT_PORTS[scheme] else f":{port}")
+
+
 class _Values:
     """Reads single settings, with errors that name them."""
 
@@ -269,11 +299,10 @@ class _Values:
 
     def origins(self, name: str) -> tuple[str, ...]:
         text = self.text(name)
-        # Browsers send origins in lower case and without the slash.
-        origins = tuple(part.strip().rstrip("/").lower() for part in text.split(",")) if text else ()
-        for origin in origins:
-            if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", origin):
-                raise StartupError(f"{self.source(name)}: {origin!r} is not an origin such as https://example.org")
+        try:
+            origins = tuple(_parse_origin(part.strip()) for part in text.split(",")) if text else ()
+        except ValueError as exc:
+            raise StartupError(f"{self.source(name)}: {exc}") from exc
         if "*" in origins and len(origins) > 1:
             raise StartupError(
                 f"{self.source(name)}: * stands for every origin, so it stands alone; "

@@ -1,11 +1,14 @@
-"""Cursors of pages: the place after a page's last entry, and what the page was of.
+"""Cursors: the place after the last entry of a page or a list, and what it was a part of.
 
 A place says nothing on another board, in another period, group or order: going on from it there would leave users out
 or show some twice, with 200. So a cursor names what it came from, in a digest, and the seq at which it was made, which
 tells whether the board's settings have changed since. It is no secret: whoever makes one up gets what all may see.
+
+A list is in the order of its ids or days, so of its place the last of them is enough.
 """
 
 import base64
+from collections.abc import Callable
 from hashlib import blake2b
 
 import msgspec
@@ -19,6 +22,8 @@ VERSION = 1
 """Of what a cursor is made of; one of another version is not taken."""
 CURSOR_CHARS_MAX = 512
 ORIGIN_BYTES = 8
+
+ListName = tuple[str, ...]
 
 
 class _Packed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -50,7 +55,7 @@ def encode_cursor(board: str, page: Page, group: str | None = None) -> str:
 def pack_cursor(cursor: Cursor) -> str:
     """A cursor as answers have it."""
     packed = _Packed(VERSION, cursor.score, cursor.user_id, cursor.reached, cursor.seq, cursor.origin)
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(packed)).rstrip(b"=").decode()
+    return _to_text(msgspec.msgpack.encode(packed))
 
 
 def decode_cursor(text: str) -> Cursor:
@@ -59,10 +64,7 @@ def decode_cursor(text: str) -> Cursor:
     :raises Invalid: if the cursor is not one of ours.
     """
     try:
-        if len(text) > CURSOR_CHARS_MAX:
-            raise ValueError("too long")
-        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
-        packed = _decoder.decode(base64.b64decode(padded, altchars=b"-_", validate=True))
+        packed = _decoder.decode(_from_text(text))
     except (ValueError, RecursionError) as exc:
         raise _no_cursor(text) from exc
     if (
@@ -75,6 +77,47 @@ def decode_cursor(text: str) -> Cursor:
     ):
         raise _no_cursor(text)
     return Cursor(packed.score, packed.user_id, packed.reached, packed.seq, packed.origin)
+
+
+def encode_list_cursor(named: ListName, last: str) -> str:
+    """The place after the last id or day of a part of a list, for the next part.
+
+    :param named: which list it is: what is listed, and of which board, group or window.
+    """
+    return _to_text(_list_digest(named, last) + last.encode())
+
+
+def decode_list_cursor(text: str, named: ListName, check: Callable[[str, str], str]) -> str:
+    """The id or day after which a list goes on.
+
+    :param check: for ids or days of that kind.
+    :raises Invalid: if the cursor is not one of ours, or is of another list.
+    """
+    try:
+        packed = _from_text(text)
+        last = packed[ORIGIN_BYTES:].decode()
+    except ValueError as exc:
+        raise _no_cursor(text) from exc
+    if packed[:ORIGIN_BYTES] != _list_digest(named, last):
+        raise Invalid("cursor", f"{show(text)} is not a cursor of this list; send the next of this list as it is")
+    return check("cursor", last)
+
+
+def _list_digest(named: ListName, last: str) -> bytes:
+    """Of the list and the place in it, so that neither can be another one."""
+    return blake2b(orjson.dumps([VERSION, *named, last]), digest_size=ORIGIN_BYTES).digest()
+
+
+def _to_text(packed: bytes) -> str:
+    return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+
+
+def _from_text(text: str) -> bytes:
+    """:raises ValueError: if the text is too long, or not in base64."""
+    if len(text) > CURSOR_CHARS_MAX:
+        raise ValueError("too long")
+    padded = text.encode("ascii") + b"=" * (-len(text) % 4)
+    return base64.b64decode(padded, altchars=b"-_", validate=True)
 
 
 def stale_cursor() -> Inapplicable:

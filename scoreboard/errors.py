@@ -13,7 +13,7 @@ ScoreboardError                  an expected failure: an HTTP status, a stable c
 ├── Invalid 422 · Inapplicable 422 · UnknownAction 422 · ActionDisabled 422 · IdempotencyMismatch 422
 ├── RateLimited 429 (ErasedLately, TooManyFailures, TooManyMisses) · Cooldown 429 · DailyCap 429
 ├── InternalError 500
-└── Unavailable 503 · UnknownTimezone 503 · Overloaded 503
+└── Unavailable 503 · UnknownTimezone 503 · Overloaded 503 (TooManyConnections)
 StartupError                     why the command can't run, for the terminal; exit code 2
 RanksUnavailable                 Redis did not answer, or its answer was lost: callers go on without ranks
 
@@ -235,10 +235,19 @@ class UnknownTimezone(Unavailable):
 
 
 class Overloaded(_RetryLater):
-    status, code, title = 503, "overloaded", "The queue is full"
+    status, code, title = 503, "overloaded", "The server is overloaded"
 
     def __init__(self, detail: str, *, retry_after_s: float = UNAVAILABLE_RETRY_AFTER_S) -> None:
         super().__init__(detail, retry_after_s=retry_after_s)
+
+
+class TooManyConnections(Overloaded):
+    title = "Too many connections are open"
+
+
+def reason_of(exc: BaseException) -> str:
+    """What an exception says, or its name where it says nothing, as that of a timeout does."""
+    return str(exc) or type(exc).__name__
 
 
 class StartupError(Exception):

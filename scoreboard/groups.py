@@ -97,7 +97,7 @@ class Groups(Totals):
         """
         rows = await self._run(connection, "read_group_around", *view.key, group, view.ties, user_id, radius)
         if not rows[0]["is_member"]:
-            raise no_member(view.board, group, user_id)
+            raise no_place(view.board, group, user_id)
         if rows[0]["user_id"] is None:
             return None
         page = ranked_page(view.position, view.ties, rows, len(rows), view.period)
@@ -137,9 +137,15 @@ class Groups(Totals):
         return Group(group, row["members"], row["revision"])
 
 
-def no_member(board: str, group: str, user_id: str) -> NotFound:
-    """Why there is no place in a group for a user."""
-    return NotFound(f"user {user_id!r} is not in group {group!r} of board {board!r}")
+def no_place(board: str, group: str, user_id: str) -> NotFound:
+    """Why there is no place in a group for a user: the same for members without a score or hidden and for all others.
+
+    Who is a member and hidden is told to nobody.
+    """
+    return NotFound(
+        f"user {user_id!r} has no place in group {group!r} of board {board!r}: "
+        "only members who have a score on the board have one"
+    )
 
 
 def _no_group(board: str, group: str) -> NotFound:

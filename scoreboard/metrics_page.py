@@ -5,25 +5,24 @@ rendering waits for the next, with all others who do: nobody gets a page that is
 """
 
 import asyncio
-import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from time import monotonic
 
 import orjson
 
-from scoreboard.errors import BadRequest, NotFound, ScoreboardError
+from scoreboard.errors import BadRequest, MethodNotAllowed, NotFound, ScoreboardError
+from scoreboard.http.framing import HEAD_BYTES_MAX, HEAD_END, Framing
 from scoreboard.metrics import CONTENT_TYPE
+from scoreboard.shown import show
 
 RENDER_EVERY_S = 1.0
 CONNECTIONS_MAX = 32
 """On the port of the metrics at once; one more is closed."""
-HEAD_BYTES_MAX = 8 * 1024
 HEAD_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 10.0
-_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++) ([!-~]++) HTTP/1\.[01]\r\n")
 
 
 class MetricsPage:
@@ -75,20 +74,20 @@ async def serve_metrics(listener: socket.socket | None, page: MetricsPage) -> As
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, page: MetricsPage) -> None:
+    method = b""
     try:
         async with asyncio.timeout(HEAD_TIMEOUT_S):
-            head = await reader.readuntil(b"\r\n\r\n")
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        head = b""
-    line = _LINE.match(head)
-    if line is None:
-        data = _encode_problem(BadRequest(f"the head is not an HTTP/1.1 request of at most {HEAD_BYTES_MAX} bytes"))
-    elif line[1] not in (b"GET", b"HEAD") or line[2].partition(b"?")[0] != b"/metrics":
-        data = _encode_problem(NotFound("on this port there is nothing but GET /metrics"))
-    else:
+            method, target, _ = (await _read_head(reader)).split(b" ", 2)
+        if target.partition(b"?")[0] != b"/metrics":
+            raise NotFound("on this port there is nothing but /metrics")
+        if method not in (b"GET", b"HEAD"):
+            shown = show(method.decode("ascii"))
+            raise MethodNotAllowed(f"{shown} is not a method of /metrics; it has GET, HEAD", allowed=("GET", "HEAD"))
         data = _encode(HTTPStatus.OK, CONTENT_TYPE, await page.read())
-    if line is not None and line[1] == b"HEAD":
-        data = data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    except ScoreboardError as exc:
+        data = _encode_problem(exc)
+    if method == b"HEAD":
+        data = data.partition(HEAD_END)[0] + HEAD_END
     writer.write(data)
     async with asyncio.timeout(ANSWER_TIMEOUT_S):
         await writer.drain()
@@ -97,11 +96,28 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pa
             await reader.read(HEAD_BYTES_MAX)  # unread data would reset the connection and destroy the answer
 
 
+async def _read_head(reader: asyncio.StreamReader) -> bytes:
+    """A head, checked as any other.
+
+    :raises ScoreboardError: if it is malformed or too long, or ends before it is whole.
+    """
+    framing, head = Framing(), b""
+    while not head.endswith(HEAD_END):
+        data = await reader.read(HEAD_BYTES_MAX)
+        if not data:
+            raise BadRequest("the request ended before it was whole")
+        head += framing.feed(data)[0]
+        if framing.fault is not None:
+            raise framing.fault
+        head = head.partition(HEAD_END)[0] + HEAD_END if HEAD_END in head else head  # a body may have come with it
+    return head
+
+
 def _encode_problem(error: ScoreboardError) -> bytes:
-    return _encode(HTTPStatus(error.status), "application/problem+json", orjson.dumps(error.problem))
+    return _encode(HTTPStatus(error.status), "application/problem+json", orjson.dumps(error.problem), error.headers)
 
 
-def _encode(status: HTTPStatus, content_type: str, body: bytes) -> bytes:
+def _encode(status: HTTPStatus, content_type: str, body: bytes, more: Mapping[str, str] | None = None) -> bytes:
     lines = [
         f"HTTP/1.1 {status.value} {status.phrase}",
         f"Content-Type: {content_type}",
@@ -109,5 +125,6 @@ def _encode(status: HTTPStatus, content_type: str, body: bytes) -> bytes:
         "Cache-Control: no-store",
         "X-Content-Type-Options: nosniff",
         "Connection: close",
+        *(f"{name}: {value}" for name, value in (more or {}).items()),
     ]
     return "\r\n".join([*lines, "", ""]).encode("ascii") + body

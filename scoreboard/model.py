@@ -334,8 +334,10 @@ def validate_display_name(value: str) -> str | None:
 
 def validate_text(value: str, chars_max: int) -> str | None:
     """What is wrong with a text for people, such as a reason, or None."""
-    if not 1 <= len(value) <= chars_max:
-        return f"{show(value)} has {len(value)} characters, not 1 to {chars_max}"
+    if not value:
+        return f"is empty; give it 1 to {chars_max} characters"
+    if len(value) > chars_max:
+        return f"{show(value)} has {len(value)} characters, more than {chars_max}"
     if any(unicodedata.category(char) in ("Cc", "Cs") for char in value):
         return f"{show(value)} has control characters or surrogates"
     if value.isspace():

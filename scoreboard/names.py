@@ -17,10 +17,10 @@ import re
 import unicodedata
 from unicodedata import category, normalize
 
+from scoreboard.shown import show
+
 NFC_SHRINK_MAX = 4
 """No character decomposes into more than four, so NFC never shortens a text by more than that."""
-SHOWN_CHARS_MAX = 80
-"""Of a wrong value as much is shown."""
 
 _JOINERS = "\u200c\u200d"
 _INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0\u2800")
@@ -80,8 +80,10 @@ def fold(value: str) -> str:
 
 def wrong_in_name(value: str, chars_max: int) -> str | None:
     """What is wrong with a user id or display name that is in NFC, or None."""
-    if not 1 <= len(value) <= chars_max:
-        return f"has {len(value)} characters, not 1 to {chars_max}"
+    if not value:
+        return f"is empty; give it 1 to {chars_max} characters"
+    if len(value) > chars_max:
+        return f"{show(value)} has {len(value)} characters, more than {chars_max}"
     if value.isascii() and value.isprintable():
         return f"{value!r} is blank" if value.isspace() else None
     text = _FLAG.sub(_BLACK_FLAG, value)

@@ -19,7 +19,7 @@ from scoreboard.cursors import encode_cursor, stale_cursor, tell_origin
 from scoreboard.errors import NotFound, Unavailable
 from scoreboard.feed import Feed
 from scoreboard.frames import render_entry
-from scoreboard.groups import no_member
+from scoreboard.groups import no_place
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
 from scoreboard.model import (
@@ -151,7 +151,7 @@ class Pages:
         else:
             page = await self._costly.read_around(Subject(board, window, first_day, group), user_id, radius)
         if page is None:
-            raise _no_score(board, user_id)
+            raise _no_score(board, user_id, group)
         self._reads.tell(board, page.position)
         return render_page(board, page) | _render_group(group)
 
@@ -197,16 +197,16 @@ class Pages:
         if group is None:
             total = await self._ledger.read_total(board, user_id, window, first_day)
             if total is None:
-                raise _no_score(board, user_id)
+                raise _no_score(board, user_id, group)
             found = await self._reads.read_standing(board, user_id, window, first_day)
         else:
             found, (is_member,) = await self._read_members(board, [user_id], window, first_day, group)
             if not is_member:
-                raise no_member(board, group, user_id)
+                raise _no_score(board, user_id, group)
             total = await self._ledger.read_total(board, user_id, window, first_day)
         standing = found.users[0] if found is not None else None
         if found is None or standing is None or total is None:
-            raise _no_score(board, user_id)
+            raise _no_score(board, user_id, group)
         return {
             "userId": user_id,
             "displayName": standing.name,
@@ -234,12 +234,12 @@ class Pages:
         """
         found = await self._ledger.read_hidden(board, user_id, window, first_day)
         if found is None:
-            raise _no_score(board, user_id)
+            raise _no_score(board, user_id, group)
         total, ranked = found.total, found.view.total
         if group is not None:
             within, (is_member,) = await self._read_members(board, [user_id], window, first_day, group)
             if not is_member:
-                raise no_member(board, group, user_id)
+                raise _no_score(board, user_id, group)
             ranked = within.total
         return {
             "userId": user_id,
@@ -341,7 +341,9 @@ class Pages:
             del self._reading[wanted]
 
 
-def _no_score(board: str, user_id: str) -> NotFound:
+def _no_score(board: str, user_id: str, group: str | None) -> NotFound:
+    if group is not None:
+        return no_place(board, group, user_id)
     return NotFound(f"the user {user_id!r} has no score on the board {board!r}")
 
 

@@ -23,7 +23,7 @@ from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from scoreboard import keys
 from scoreboard.contracts import load_scripts
-from scoreboard.errors import RanksUnavailable
+from scoreboard.errors import RanksUnavailable, reason_of
 from scoreboard.model import (
     ALL,
     Cursor,
@@ -447,7 +447,7 @@ class Ranks:
             raise RanksUnavailable(f"{what}: {exc}") from exc
         except (RedisError, OSError, TimeoutError) as exc:
             self._away = True
-            raise RanksUnavailable(f"{what}: {exc}") from exc
+            raise RanksUnavailable(f"{what}: {reason_of(exc)}") from exc
         self._away = False
         return answer
 
@@ -473,7 +473,7 @@ class RedisProbe:
                 return
             await self._pipeline.ask("PING")  # the connection was lost, perhaps in a restart that is over
         except (ReplyError, RedisError, OSError) as exc:
-            raise RanksUnavailable(f"PING: {exc}") from exc
+            raise RanksUnavailable(f"PING: {reason_of(exc)}") from exc
 
     def drop(self) -> None:
         """Give the connection up."""

@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from scoreboard import keys
-from scoreboard.errors import NotFound, RanksUnavailable, Unavailable, UnknownTimezone
+from scoreboard.errors import NotFound, RanksUnavailable, Unavailable, UnknownTimezone, reason_of
 from scoreboard.ledger import Ledger
 from scoreboard.metrics import Metrics
 from scoreboard.model import SCORE_MAX, Event, Head, format_time
@@ -185,7 +185,7 @@ class Repair:
         try:
             await self._check()
         except Unavailable as exc:
-            return f"PostgreSQL: {exc.__cause__ or exc}"
+            return f"PostgreSQL: {reason_of(exc.__cause__ or exc)}"
         except RanksUnavailable as exc:
             self._suspects.update(self._watched)
             return f"Redis: {exc}"

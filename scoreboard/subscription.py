@@ -9,7 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from scoreboard.errors import RanksUnavailable
+from scoreboard.errors import RanksUnavailable, reason_of
 from scoreboard.keys import board_of, channel
 from scoreboard.tasks import end_tasks
 
@@ -70,7 +70,7 @@ class Subscription:
                 await self._pubsub.subscribe(channel(board))
                 await acknowledged.wait()
         except (RedisError, OSError, TimeoutError) as exc:
-            raise RanksUnavailable(f"SUBSCRIBE {channel(board)}: {exc}") from exc
+            raise RanksUnavailable(f"SUBSCRIBE {channel(board)}: {reason_of(exc)}") from exc
 
     async def unsubscribe(self, board: str) -> None:
         """Stop listening to a board."""
@@ -80,7 +80,7 @@ class Subscription:
             try:
                 await self._pubsub.unsubscribe(channel(board))
             except (RedisError, OSError, TimeoutError) as exc:
-                raise RanksUnavailable(f"UNSUBSCRIBE {channel(board)}: {exc}") from exc
+                raise RanksUnavailable(f"UNSUBSCRIBE {channel(board)}: {reason_of(exc)}") from exc
 
     async def run(self) -> None:
         """Listen until cancelled, reconnecting after every failure."""

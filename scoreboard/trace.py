@@ -37,6 +37,12 @@ def end_trace() -> Trace | None:
     return trace
 
 
+def knows_caller() -> bool:
+    """Whether a token was verified while the request was handled so far."""
+    trace = _current.get()
+    return trace is not None and trace.caller is not None
+
+
 def note_caller(user_id: str) -> None:
     """A token of this user was verified."""
     trace = _current.get()

@@ -25,13 +25,23 @@ PROBES_PER_PROXY_MAX = PROBES_MAX // 2
 REFUSALS_MAX = 64
 """Refused connections that may linger at once, for their answer to arrive."""
 FAILURES_WINDOW_S = 60
+WINDOWS_KNOWN_MAX = 10_000
+"""Windows of boards that are known to exist."""
+ALWAYS_THERE = ("global", "all")
 WARN_EVERY_S = 5.0
+CLIENTS_NAMED_MAX = 5
+"""Addresses that one warning of refusals names."""
+CLIENTS_COUNTED_MAX = 1_000
+"""Addresses among which those are found."""
 
 log = structlog.get_logger(__name__)
 
 
 class RefusalLog:
-    """Warns of refusals: of the first at once, then at most every WARN_EVERY_S how many more there were.
+    """Warns of refusals: of the first at once, then at most every WARN_EVERY_S how many more there were, and to whom.
+
+    The line names those who were refused most. Of more than CLIENTS_COUNTED_MAX in an interval the later ones are
+    counted without a name.
 
     :param event: the line's name.
     :param setting: what an operator would change.
@@ -40,21 +50,31 @@ class RefusalLog:
     def __init__(self, event: str, setting: str, limit: int) -> None:
         self._event, self._setting, self._limit = event, setting, limit
         self._count = 0
-        self._client = ""
+        self._clients: Counter[str] = Counter()
         self._rest: asyncio.TimerHandle | None = None
 
     def add(self, client: str) -> None:
         """One more was refused, to this client."""
         self._count += 1
-        self._client = client
+        if client in self._clients or len(self._clients) < CLIENTS_COUNTED_MAX:
+            self._clients[client] += 1
         if self._rest is None:
             self._tell()
 
     def _tell(self) -> None:
         self._rest = None
         if self._count:
-            log.warning(self._event, client=self._client, count=self._count, setting=self._setting, limit=self._limit)
+            named = self._clients.most_common(CLIENTS_NAMED_MAX)
+            log.warning(
+                self._event,
+                client=named[0][0],
+                clients=dict(named),
+                count=self._count,
+                setting=self._setting,
+                limit=self._limit,
+            )
             self._count = 0
+            self._clients.clear()
             self._rest = asyncio.get_running_loop().call_later(WARN_EVERY_S, self._tell)
 
 
@@ -252,7 +272,8 @@ class FailedAuthentications:
 
 
 class Misses:
-    """Counts by address the questions for what does not exist, each of which cost a store some work.
+    """Counts by address the questions for what does not exist, each of which cost a store some work, and knows windows
+    of boards that do exist.
 
     :param rate: how many there may be; None for any number.
     """
@@ -261,6 +282,7 @@ class Misses:
         self.rate = rate
         self._rates = LocalRates(rate, keys_max=ADDRESSES_MAX) if rate else None
         self._log = RefusalLog("misses_limited", "SCOREBOARD_MISSES_PER_IP", rate.quota if rate else 0)
+        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def add(self, client: Address) -> None:
         """Count one."""
@@ -270,6 +292,17 @@ class Misses:
     def wait_s(self, client: Address) -> float:
         """Seconds until the address may miss again; 0 if it may now."""
         return self._rates.look(client.key) / 1e6 if self._rates is not None else 0.0
+
+    def know(self, board: str, window: str) -> None:
+        """A window of a board was read, so it exists. The WINDOWS_KNOWN_MAX read last are remembered."""
+        self._known[board, window] = None
+        self._known.move_to_end((board, window))
+        if len(self._known) > WINDOWS_KNOWN_MAX:
+            self._known.popitem(last=False)
+
+    def knows(self, board: str, window: str) -> bool:
+        """Whether a window of a board is known to exist."""
+        return (board, window) == ALWAYS_THERE or (board, window) in self._known
 
     def refuse(self, client: Address) -> None:
         """Tell the log that a question was refused because of others' misses."""

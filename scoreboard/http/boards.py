@@ -9,11 +9,13 @@ from typing import Any
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
+from scoreboard.auth import DEMO_BOARD
+from scoreboard.cursors import encode_list_cursor
 from scoreboard.errors import Invalid, NotFound
 from scoreboard.http.bodies import BoardBody, Bounds, action_decoder, board_decoder, patch_decoder, revoke_decoder
 from scoreboard.http.parse import PATCH_TYPES, check_is_admin, check_may_read, check_name, decode_body, decode_name
 from scoreboard.http.protocol import read_body
-from scoreboard.http.query import parse_after, parse_day, parse_integer, parse_query, parse_window
+from scoreboard.http.query import check_day, parse_after, parse_integer, parse_query, parse_window
 from scoreboard.http.render import Answer, json_response
 from scoreboard.http.services import Services
 from scoreboard.model import (
@@ -32,16 +34,25 @@ from scoreboard.model import (
 )
 from scoreboard.shown import show
 
+BOARDS = ("boards",)
+"""What a cursor of the list of boards is bound to."""
+
 
 async def list_boards(services: Services, request: Request) -> HTTPResponse:
-    """Boards in the order of their ids; ``next`` is the ``cursor=`` of the next page."""
-    check_may_read(services, request)
+    """Boards in the order of their ids; ``next`` is the ``cursor=`` of the next page.
+
+    A token of the demo is told of the demo's board alone where a token is needed.
+    """
+    caller = check_may_read(services, request)
     query = parse_query(request, "limit", "cursor", "after")
     limit = parse_integer(query, "limit", 100, low=1, high=BOARDS_LISTED_MAX)
-    after = parse_after(query, check_name)
-    boards = await services.ledger.list_boards(after=after, limit=limit + 1)
+    after = parse_after(query, BOARDS, check_name)
+    if caller is not None and caller.is_demo:
+        boards = [await services.ledger.read_board(DEMO_BOARD)] if after < DEMO_BOARD else []
+    else:
+        boards = await services.ledger.list_boards(after=after, limit=limit + 1)
     page = boards[:limit]
-    following = page[-1].board_id if len(boards) > limit else None
+    following = encode_list_cursor(BOARDS, page[-1].board_id) if len(boards) > limit else None
     return json_response({"boards": [render_board(board) for board in page], "next": following})
 
 
@@ -49,7 +60,9 @@ async def read_board(services: Services, request: Request, board: str) -> HTTPRe
     """One board's settings and position."""
     check_may_read(services, request)
     parse_query(request)
-    return json_response(render_board(await services.ledger.read_board(decode_name("board", board))))
+    found = await services.ledger.read_board(decode_name("board", board))
+    services.misses.know(found.board_id, ALL)
+    return json_response(render_board(found))
 
 
 async def put_board(services: Services, request: Request, board: str) -> HTTPResponse:
@@ -124,8 +137,8 @@ async def list_periods(services: Services, request: Request, board: str) -> HTTP
     if window == ALL:
         raise Invalid("window", "must be day, week or month: 'all' has no periods")
     limit = parse_integer(query, "limit", 50, low=1, high=PERIODS_LISTED_MAX)
-    query.refuse_together("cursor", "before")
-    before = parse_day(query, "cursor") or parse_day(query, "before") or "infinity"
+    named = ("periods", board_id, window)
+    before = parse_after(query, named, check_day, "before") or "infinity"
     known = await services.ledger.read_board(board_id)
     if window not in known.windows:
         raise Invalid("window", f"the board {board_id!r} has no window {window!r}; it has {', '.join(known.windows)}")
@@ -144,7 +157,7 @@ async def list_periods(services: Services, request: Request, board: str) -> HTTP
                 }
                 for period in page
             ],
-            "next": page[-1].first_day if len(periods) > limit else None,
+            "next": encode_list_cursor(named, page[-1].first_day) if len(periods) > limit else None,
         }
     )
 

@@ -131,6 +131,10 @@ class UserBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     display_name: Annotated[str, Meta(extra_json_schema=_DISPLAY_NAME)] | None
 
 
+class NoBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What a request may send that has nothing to say: an object without fields."""
+
+
 class RevokeBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """Why an event is made undone."""
 
@@ -156,5 +160,6 @@ board_decoder = msgspec.json.Decoder(BoardBody)
 patch_decoder = msgspec.json.Decoder(BoardPatch)
 action_decoder = msgspec.json.Decoder(ActionBody)
 user_decoder = msgspec.json.Decoder(UserBody)
+empty_decoder = msgspec.json.Decoder(NoBody)
 revoke_decoder = msgspec.json.Decoder(RevokeBody)
 group_decoder = msgspec.json.Decoder(GroupBody)

@@ -44,14 +44,22 @@ def explain(message: str, body_type: type, body: dict[str, object]) -> Invalid:
         names, holder = _field_names(body_type, steps), _look_up(body, steps)
         if not names or not isinstance(holder, dict) or name not in holder:  # what looked like a place is of the name
             steps, name, names = (), message[len(_UNKNOWN) : -1], _field_names(body_type, ())
-        return Invalid(_path((*steps, show_name(name))), f"is not a field here; there are {', '.join(names)}")
+        return Invalid(_path((*steps, show_name(name))), f"is not a field here; {_name_fields(names)}")
     reason = message[: min(len(message) - length, _REASON_CHARS_MAX)]
     missing = _MISSING.match(reason)
     if missing:
         return Invalid(_path((*steps, missing[1])), "is missing")
-    expected = _reword(reason, body_type, steps)
-    # The whole body is not shown: it is long, and what is wrong with it is no value.
-    return Invalid(_path(steps), f"{expected}: {show_json(_look_up(body, steps))}" if steps else expected)
+    value = _look_up(body, steps)
+    expected = _reword(reason, body_type, steps, value)
+    # Nothing is shown twice, and the whole body is not: it is long, and what is wrong with it is no value.
+    is_told = not steps or value is None or value in ("", [])
+    return Invalid(_path(steps), expected if is_told else f"{expected}: {show_json(value)}")
+
+
+def _name_fields(names: list[str]) -> str:
+    if not names:
+        return "this request takes no fields"
+    return f"there {'is only' if len(names) == 1 else 'are'} {', '.join(names)}"
 
 
 def _place(message: str) -> tuple[Steps, int]:
@@ -77,13 +85,17 @@ def _look_up(value: object, steps: Steps) -> object:
     return value
 
 
-def _reword(reason: str, body_type: type, steps: Steps) -> str:
-    """What was expected, in words of JSON."""
+def _reword(reason: str, body_type: type, steps: Steps, value: object) -> str:
+    """What was expected, and of which kind the value is, in words of JSON."""
     if found := _TYPE.match(reason):
         wanted = " or ".join(_JSON_TYPES.get(name, name) for name in found[1].split(" | "))
         return f"Expected {wanted}, got {_JSON_TYPES.get(found[2], found[2])}"
     if found := _LENGTH.match(reason):
-        return f"Expected {_LENGTH_WORDS[found[1]]} {found[2]} {'entries' if '`array`' in reason else 'characters'}"
+        one, many = ("entry", "entries") if "`array`" in reason else ("character", "characters")
+        length = len(value) if isinstance(value, str | list) else 0
+        return (
+            f"Expected {_LENGTH_WORDS[found[1]]} {found[2]} {one if found[2] == '1' else many}, got {length or 'none'}"
+        )
     if found := _BOUND.match(reason):
         return f"Expected {_LENGTH_WORDS[found[1]]} {found[2]}"
     if reason.startswith("Invalid enum value"):
@@ -103,7 +115,7 @@ def _type_at(body_type: type, steps: Steps) -> Any:
     """The type of what stands at a place, or None where the body has no such place."""
     kind: Any = msgspec.inspect.type_info(body_type)
     for step in steps:
-        for each in kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,):
+        for each in _alternatives(kind):
             if isinstance(each, msgspec.inspect.StructType):
                 kind = next((field.type for field in each.fields if field.encode_name == step), None)
                 break
@@ -112,9 +124,16 @@ def _type_at(body_type: type, steps: Steps) -> Any:
                 break
         else:
             return None
-        while isinstance(kind, msgspec.inspect.Metadata):
-            kind = kind.type
     return kind
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    """The types that a value may be of, without what is said about them."""
+    while isinstance(kind, msgspec.inspect.Metadata):
+        kind = kind.type
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return [found for each in kind.types for found in _alternatives(each)]
+    return [kind]
 
 
 def _plain(steps: Steps) -> Steps:
@@ -123,16 +142,14 @@ def _plain(steps: Steps) -> Steps:
 
 
 def _field_names(body_type: type, steps: Steps) -> list[str]:
-    kind = _type_at(body_type, _plain(steps))
-    for each in kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,):
+    for each in _alternatives(_type_at(body_type, _plain(steps))):
         if isinstance(each, msgspec.inspect.StructType):
             return [field.encode_name for field in each.fields]
     return []
 
 
 def _choices(body_type: type, steps: Steps) -> list[str]:
-    kind = _type_at(body_type, _plain(steps))
-    for each in kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,):
+    for each in _alternatives(_type_at(body_type, _plain(steps))):
         if isinstance(each, msgspec.inspect.LiteralType):
             return [str(value) for value in each.values]
     return []

@@ -14,7 +14,7 @@ import structlog
 from sanic.models.server_types import ConnInfo
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from scoreboard.errors import BadRequest, Overloaded, ScoreboardError
+from scoreboard.errors import BadRequest, ScoreboardError, TooManyConnections
 from scoreboard.http.addresses import UNKNOWN, Address, Networks, find_client, parse_address
 from scoreboard.http.admission import ConnectionSlots, Place
 from scoreboard.http.framing import HEAD_BYTES_MAX, HEAD_END
@@ -53,7 +53,11 @@ def _encode_refusal(error: ScoreboardError, phrase: str) -> bytes:
 
 
 NO_PLACE = _encode_refusal(
-    Overloaded("too many connections are open, in all or from your address", retry_after_s=REFUSAL_RETRY_AFTER_S),
+    TooManyConnections(
+        f"this server has no place for another connection, in all or from your address; close some, or try again in "
+        f"{REFUSAL_RETRY_AFTER_S:.0f} s",
+        retry_after_s=REFUSAL_RETRY_AFTER_S,
+    ),
     "Service Unavailable",
 )
 
@@ -173,7 +177,11 @@ class Entrance(HttpProtocol):
         if HEAD_END not in self._asked and len(self._asked) < HEAD_BYTES_MAX:
             return
         probes: Probes = self.app.ctx.probes
-        request = probes.parse(self._asked, self.client)
+        try:
+            request = probes.parse(self._asked, self.client)
+        except BadRequest as exc:
+            self._refuse(_encode_refusal(exc, "Bad Request"))
+            return
         if request is None:
             self._refuse(NO_PLACE)
             return

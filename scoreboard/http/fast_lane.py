@@ -19,6 +19,7 @@ import msgspec
 from scoreboard.board_log import Reader, Transport
 from scoreboard.errors import Invalid
 from scoreboard.http.addresses import Address
+from scoreboard.http.guard import STREAM_ROUTE
 from scoreboard.http.leaderboard import REVALIDATE, matches
 from scoreboard.http.parse import DEFAULT_BOARD
 from scoreboard.http.plain import PlainRequest, parse_plain
@@ -36,7 +37,7 @@ from scoreboard.http.render import (
     next_request_id,
 )
 from scoreboard.http.services import Services
-from scoreboard.http.stream import EVENT_STREAM, HEADERS, LAST_ID_CHARS_MAX, STREAM_ROUTE, parse_kinds
+from scoreboard.http.stream import EVENT_STREAM, HEADERS, LAST_ID_CHARS_MAX, parse_kinds
 from scoreboard.model import PAGE_SIZE_MAX
 from scoreboard.pages import Answer as PageAnswer
 from scoreboard.pages import Key

@@ -53,6 +53,8 @@ _PLAIN_HEAD = re.compile(rb"%b(?:%b++:%b*+(?<![ \t])\r\n)*+\r\n" % (_LINE, _TOKE
 _NAME = re.compile(rb"%b++" % _TOKEN)
 _VERSION = re.compile(rb"HTTP/1\.[01]")
 _TARGET = re.compile(rb"[!-~]++")
+_PATH_BEGINS = ord("/")
+_URL = re.compile(rb"(?i:https?)://([^/?#]++)(?:[/?][!-~]*+)?")
 _CONCERNED = re.compile(rb"\n(?i:(host|content-length|transfer-encoding)):([^\r]*+)")
 """The fields that tell where a request goes and where it ends."""
 _HOST_CHARS, _LENGTH_CHARS, _CODING_CHARS = 4, 14, 17
@@ -99,6 +101,8 @@ def check_head(head: bytes) -> Head:
         _check_lines(head, 0, is_head=True)
     line = found or _REQUEST_LINE.match(head)
     assert line is not None, "its lines were checked"
+    if line[2][0] != _PATH_BEGINS:
+        _check_target(line[1], line[2])
     is_http_1_1 = line[3] == b"1"
     concerned = _CONCERNED.findall(head)
     if found is not None and len(concerned) == 1:
@@ -132,6 +136,19 @@ def _rewrite(head: bytes, framing: bytes | None) -> bytes:
     if framing is not None:
         kept.append(framing)
     return CRLF.join(kept) + HEAD_END
+
+
+def _check_target(method: bytes, target: bytes) -> None:
+    """Of a target that is no path. Source: RFC 9112, section 3.2."""
+    if target == b"*":
+        if method != b"OPTIONS":
+            raise BadRequest(f"the request target is '*', which goes with OPTIONS and not with {_show(method)}")
+        return
+    url = _URL.fullmatch(target)
+    if url is None or not _is_host(url[1]):
+        raise BadRequest(
+            f"the request target is {_show(target)}: it has to be a path that begins with /, or a URL of http or https"
+        )
 
 
 def _check_hosts(hosts: list[bytes], *, is_needed: bool) -> None:
@@ -284,6 +301,7 @@ class Framing:
     """
 
     __slots__ = (
+        "_announced",
         "_begun",
         "_checked",
         "_chunk",
@@ -312,6 +330,8 @@ class Framing:
         """Whether there was an empty line before the head: one is ignored."""
         self._left = 0
         """Bytes to come of the body or chunk, or of the CRLF after a chunk."""
+        self._announced = 0
+        """Bytes of the body under way, as far as its chunks have said."""
         self._chunk: list[bytes] = []
         """What came of chunks and was not handed on yet; empty between calls."""
 
@@ -319,6 +339,11 @@ class Framing:
     def rests(self) -> bool:
         """Whether nothing of a request came whose end did not."""
         return self._read is _READ_HEAD and not self._section
+
+    @property
+    def announced(self) -> int:
+        """Bytes of a body in chunks, with those that the last chunk's size announces."""
+        return self._announced
 
     def feed(self, data: bytes, at: int = 0) -> tuple[bytes, int]:
         """Take bytes from ``at`` on, at most to the end of one request.
@@ -389,7 +414,7 @@ class Framing:
         if head.length == 0:
             return
         if head.length is None:
-            self._read = Framing._read_size
+            self._announced, self._read = 0, Framing._read_size
         else:
             self._left, self._read = head.length, Framing._read_body
 
@@ -419,6 +444,7 @@ class Framing:
             return len(data)
         self._forget_section()
         self._left = int(found[1], 16)
+        self._announced += self._left
         self._read = Framing._read_chunk if self._left else Framing._read_trailers
         return at + found.end() - known
 

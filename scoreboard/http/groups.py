@@ -3,6 +3,7 @@
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
+from scoreboard.cursors import encode_list_cursor
 from scoreboard.errors import Invalid
 from scoreboard.http.bodies import group_decoder
 from scoreboard.http.parse import (
@@ -31,7 +32,8 @@ async def list_groups(services: Services, request: Request, board: str) -> HTTPR
     query = parse_query(request, "limit", "cursor", "after")
     board_id = decode_name("board", board)
     limit = parse_integer(query, "limit", 100, low=1, high=GROUPS_PER_BOARD_MAX)
-    after = parse_after(query, check_name)
+    named = ("groups", board_id)
+    after = parse_after(query, named, check_name)
     groups = await services.ledger.list_groups(board_id, after=after, limit=limit + 1)
     if not groups:
         await services.ledger.read_board(board_id)  # a board that does not exist is not one without groups
@@ -40,7 +42,7 @@ async def list_groups(services: Services, request: Request, board: str) -> HTTPR
         {
             "board": board_id,
             "groups": [{"group": group.group_id, "members": group.members} for group in page],
-            "next": page[-1].group_id if len(groups) > limit else None,
+            "next": encode_list_cursor(named, page[-1].group_id) if len(groups) > limit else None,
         }
     )
 
@@ -54,7 +56,8 @@ async def read_group(services: Services, request: Request, board: str, group: st
     query = parse_query(request, "limit", "cursor", "after")
     board_id, group_id = decode_name("board", board), decode_name("group", group)
     limit = parse_integer(query, "limit", 100, low=1, high=MEMBERS_LISTED_MAX)
-    after = parse_after(query, check_user_id)
+    named = ("members", board_id, group_id)
+    after = parse_after(query, named, check_user_id)
     caller = find_caller(services, request)
     total, members = await services.ledger.list_members(
         board_id, group_id, after=after, limit=limit + 1, with_hidden=caller is not None and caller.is_admin
@@ -66,7 +69,7 @@ async def read_group(services: Services, request: Request, board: str, group: st
             "group": group_id,
             "members": page,
             "total": total,
-            "next": page[-1] if len(members) > limit else None,
+            "next": encode_list_cursor(named, page[-1]) if len(members) > limit else None,
         }
     )
 

@@ -1,8 +1,9 @@
 """What an address is refused because of what came from it before: failed authentications and misses.
 
 A *miss* is a question without a token for what does not exist: the stores had to look, and nothing can be kept of the
-answer. An address that used up its misses is refused what a store would have to look up; pages and streams of boards
-that this server follows go on, and so does whoever has a valid token. A failed authentication beyond the bound is
+answer. An address that used up its misses is refused what may not exist. Boards go on that this server follows or has
+read, with their pages and streams, and so do the list of boards and whoever has a valid token: a classroom has one
+address, and one of its pupils can use up all its misses. A failed authentication beyond the bound is
 refused as such: whoever has a valid token is not affected, however much garbage comes from the same address.
 """
 
@@ -25,24 +26,22 @@ from scoreboard.model import ALL
 READS = frozenset({"GET", "HEAD"})
 LOOKUPS = "/api/"
 """What is read below it may need a store."""
-FROM_MEMORY = frozenset({"/api/leaderboard", "/api/leaderboard/stream"})
-"""Routes that need none while their board is followed, unless they ask for NEEDS_STORE."""
-NEEDS_STORE = ("asOf", "group", "period")
+STREAM_ROUTE = "/api/leaderboard/stream"
+BOARD_ROUTE = "/api/boards/<board>"
+OF_A_BOARD = frozenset({"/api/leaderboard", STREAM_ROUTE, BOARD_ROUTE})
+"""Routes that go on where their board is known, unless they ask for COSTLY."""
+LISTS = frozenset({"/api/boards"})
+"""Routes that look for nothing that may not be there."""
+COSTLY = ("asOf", "group", "period")
 
 
 def check_misses(services: Services, request: Request, route: str, client: Address) -> None:
-    """:raises TooManyMisses: if the address used up its misses and the request would need a store."""
-    if not _is_lookup(request, route):
-        return
-    wait_s = services.misses.wait_s(client)
+    """:raises TooManyMisses: if the address used up its misses and the request asks for what may not exist."""
+    if route == STREAM_ROUTE:
+        return  # its handler asks: an EventSource that is answered 429 gives up for good
+    wait_s = refuse_miss(services, request, route, client)
     if not wait_s:
         return
-    if route in FROM_MEMORY and _is_followed(services, request):
-        return
-    if _is_signed_in(services, request):
-        return
-    services.misses.refuse(client)
-    services.metrics.limited.labels("misses").inc()
     rate = services.misses.rate
     assert rate is not None
     raise TooManyMisses(
@@ -52,6 +51,19 @@ def check_misses(services: Services, request: Request, route: str, client: Addre
         quota=rate.quota,
         window_s=rate.window_s,
     )
+
+
+def refuse_miss(services: Services, request: Request, route: str, client: Address) -> float:
+    """Whether a request is refused for the misses of its address, which is counted and logged: the seconds until there
+    may be one again, or 0 if it is not."""
+    if not _is_lookup(request, route) or route in LISTS:
+        return 0.0
+    wait_s = services.misses.wait_s(client)
+    if not wait_s or (route in OF_A_BOARD and _is_known(services, request)) or _is_signed_in(services, request):
+        return 0.0
+    services.misses.refuse(client)
+    services.metrics.limited.labels("misses").inc()
+    return wait_s
 
 
 def count_failure(
@@ -77,12 +89,13 @@ def count_failure(
     )
 
 
-def _is_followed(services: Services, request: Request) -> bool:
-    """Whether what is asked for is kept in memory."""
-    if any(parse_leniently(request, name) for name in NEEDS_STORE):
+def _is_known(services: Services, request: Request) -> bool:
+    """Whether the board that is asked for is followed or was read before, with the window that is asked for."""
+    if any(parse_leniently(request, name) for name in COSTLY):
         return False
-    board, window = parse_leniently(request, "board"), parse_leniently(request, "window")
-    return services.feed.follows(board or DEFAULT_BOARD, window or ALL)
+    board = request.match_info.get("board") or parse_leniently(request, "board") or DEFAULT_BOARD
+    window = parse_leniently(request, "window") or ALL
+    return services.feed.follows(board, window) or services.misses.knows(board, window)
 
 
 def _is_lookup(request: Request, route: str) -> bool:

@@ -58,7 +58,9 @@ async def _read_asked(services: Services, query: Query) -> PageAnswer:
         return await services.pages.read_past(board, as_of, offset=offset, limit=limit)
     if group is not None:
         return await services.pages.read_group(board, group, key, window, first_day)
-    return await services.pages.read_leaderboard(board, key, window, first_day)
+    page = await services.pages.read_leaderboard(board, key, window, first_day)
+    services.misses.know(board, window)
+    return page
 
 
 def _parse_key(query: Query) -> Key:

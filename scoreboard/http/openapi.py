@@ -77,8 +77,8 @@ ID = f"A user id, encoded as any value; once for each of up to {USERS_ASKED_MAX}
 CURSOR = (
     "The next of another page, as it came: good for the same board, window, period and group, until settings change"
 )
-LIST_CURSOR = "The next of another page"
-AFTER = "The id after which the list goes on. Like cursor"
+LIST_CURSOR = "The next of another page of the same list, as it came"
+AFTER = "The id after which the list goes on. Instead of cursor"
 PUT_BOARD = (
     "Replaces all settings. What is not named gets its default, windows and ties too: a title alone takes the windows "
     "away. PATCH changes what is named and keeps the rest."
@@ -292,7 +292,7 @@ def _paths() -> dict[str, Any]:
                 [user],
                 {
                     "204": {"description": "Erased"},
-                    **_problems(401, 403, 404, 422, 503),
+                    **_problems(400, 401, 403, 404, 413, 415, 422, 503),
                     **_problem(429, "rate_limited"),
                 },
                 security=signed,
@@ -304,7 +304,7 @@ def _paths() -> dict[str, Any]:
                 "users",
                 "Keep a user out of every ranking, also one who is yet to come (scope admin)",
                 [user],
-                {"200": _json("User"), **_problems(401, 403, 422, 503)},
+                {"200": _json("User"), **_problems(400, 401, 403, 413, 415, 422, 503)},
                 security=signed,
             )
         },
@@ -314,7 +314,7 @@ def _paths() -> dict[str, Any]:
                 "users",
                 "Show a hidden user again (scope admin)",
                 [user],
-                {"200": _json("User"), **_problems(401, 403, 404, 422, 503)},
+                {"200": _json("User"), **_problems(400, 401, 403, 404, 413, 415, 422, 503)},
                 security=signed,
             )
         },
@@ -372,8 +372,8 @@ def _paths() -> dict[str, Any]:
                     _parameter("window", "query", {"enum": list(WINDOWS[1:])}, "One of the board's windows", "week")
                     | {"required": True},
                     _parameter("limit", "query", _range(1, PERIODS_LISTED_MAX, 50), "Periods on the page"),
-                    _parameter("cursor", "query", DAY, LIST_CURSOR),
-                    _parameter("before", "query", DAY, "The day before which the list goes on. Like cursor"),
+                    _parameter("cursor", "query", TEXT, LIST_CURSOR),
+                    _parameter("before", "query", DAY, "The day before which the list goes on. Instead of cursor"),
                 ],
                 {"200": _json("Periods"), **_problems(401, 404, 422, 503)},
                 security=public,
@@ -396,7 +396,7 @@ def _paths() -> dict[str, Any]:
                 "boards",
                 "Keep a user out of the ranking of one board, also one who is yet to come (scope admin)",
                 [in_path, user],
-                {"200": _json("UserOnBoard"), **_problems(401, 403, 404, 422, 503)},
+                {"200": _json("UserOnBoard"), **_problems(400, 401, 403, 404, 413, 415, 422, 503)},
                 security=signed,
             )
         },
@@ -406,7 +406,7 @@ def _paths() -> dict[str, Any]:
                 "boards",
                 "End that a user is hidden on one board; who is hidden everywhere stays so (scope admin)",
                 [in_path, user],
-                {"200": _json("UserOnBoard"), **_problems(401, 403, 404, 422, 503)},
+                {"200": _json("UserOnBoard"), **_problems(400, 401, 403, 404, 413, 415, 422, 503)},
                 security=signed,
             )
         },
@@ -435,7 +435,7 @@ def _paths() -> dict[str, Any]:
                 "boards",
                 "Disable an action (scope admin)",
                 [in_path, action],
-                {"204": {"description": "Disabled"}, **_problems(401, 403, 404, 422, 503)},
+                {"204": {"description": "Disabled"}, **_problems(400, 401, 403, 404, 413, 415, 422, 503)},
                 security=signed,
             ),
         },
@@ -483,7 +483,7 @@ def _paths() -> dict[str, Any]:
                 "groups",
                 "Delete a group; its members' scores stay (scope admin)",
                 [in_path, group],
-                {"204": {"description": "Deleted"}, **_problems(401, 403, 404, 422, 503)},
+                {"204": {"description": "Deleted"}, **_problems(400, 401, 403, 404, 413, 415, 422, 503)},
                 security=signed,
             ),
         },
@@ -618,7 +618,7 @@ def _schemas() -> dict[str, Schema]:
             board=TEXT,
             window=TEXT,
             periods={"type": "array", "items": past_period},
-            next={**NO_NAME, "description": "The before= of the next page"},
+            next={**NO_NAME, "description": "The cursor= of the next page"},
         ),
         "Revocation": _object(
             board=TEXT,

@@ -12,7 +12,7 @@ from scoreboard.errors import Invalid, NotFound
 from scoreboard.http import openapi
 from scoreboard.http.parse import parse_leniently
 from scoreboard.http.protocol import came_directly
-from scoreboard.http.render import JSON, Answer, json_response
+from scoreboard.http.render import JSON, PRIVATE, Answer, json_response
 from scoreboard.http.services import Services
 from scoreboard.http.web import HTML, SECURITY_HEADERS, read_web_file, render_live_page
 from scoreboard.metrics import CONTENT_TYPE as METRICS_TYPE
@@ -80,5 +80,6 @@ async def sign_in_demo(services: Services, request: Request) -> HTTPResponse:
             "expiresAt": int(time.time()) + DEMO_TOKEN_TTL_S,
             "board": DEMO_BOARD,
             "actions": [{"actionId": a.action_id, "points": a.points} for a in actions if a.enabled],
-        }
+        },
+        headers=PRIVATE,
     )

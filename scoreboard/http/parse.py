@@ -90,9 +90,10 @@ def _refuse_repeats(pairs: list[tuple[str, object]]) -> None:
 
 
 def _decode_object(body: bytes) -> dict[str, object]:
-    """:raises MalformedJson: if the body is not one JSON object."""
+    """:raises MalformedJson: if the body is not one strict JSON object."""
     try:
         value = msgspec.json.decode(body)
+        json.loads(body, object_pairs_hook=_refuse_repeats, parse_int=str)  # of long integers it reads none
     except (ValueError, RecursionError) as exc:
         raise _malformed(body, exc) from exc
     if not isinstance(value, dict):
@@ -212,9 +213,13 @@ def parse_leniently(request: Request, name: str) -> str | None:
     """One parameter of a page, which ignores all others; None where it is not there or can't be read."""
     for part in request.query_string.split("&"):
         raw_name, _, raw_value = part.partition("=")
-        if raw_name == name and raw_value:
-            return unquote_to_bytes(raw_value.replace("+", " ")).decode("utf-8", "replace")
+        if raw_value and _decode_leniently(raw_name) == name:
+            return _decode_leniently(raw_value)
     return None
+
+
+def _decode_leniently(raw: str) -> str:
+    return unquote_to_bytes(raw.replace("+", " ")).decode("utf-8", "replace")
 
 
 # -- who asks

@@ -1,7 +1,7 @@
 """Health and readiness for who comes when there is no place left: one head, one answer, and the connection ends.
 
-Without it a full server would look dead to whoever decides whether to restart it. The head is not parsed further than
-its first line, since nothing else in it could change the answer.
+Without it a full server would look dead to whoever decides whether to restart it. The head is checked as any other, and
+of it the first line is read, since nothing else could change the answer.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from sanic.compat import Header
 
 from scoreboard.http.addresses import Address
-from scoreboard.http.framing import HEAD_END
+from scoreboard.http.framing import CRLF, HEAD_END, check_head
 from scoreboard.http.plain import PlainRequest
 from scoreboard.http.render import Handler, encode_answer
 
@@ -24,8 +24,15 @@ class Probes:
         self._handlers = handlers
 
     def parse(self, head: bytes, client: Address) -> PlainRequest | None:
-        """The probe that a whole head is, or None if it asks for something else."""
-        line = _LINE.match(head)
+        """The probe that a head is, or None if it is not whole or asks for something else.
+
+        :param head: what came first on a connection.
+        :raises BadRequest: if it is malformed.
+        """
+        head, end, _ = head.removeprefix(CRLF).partition(HEAD_END)
+        if not end:
+            return None
+        line = _LINE.match(check_head(head + end).text)
         if line is None or line[2].decode("ascii") not in self._handlers:
             return None
         method, path, query = (part.decode("ascii") for part in line.groups(b""))

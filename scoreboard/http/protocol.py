@@ -13,6 +13,7 @@
 """
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable, Coroutine
 from time import monotonic
@@ -24,10 +25,10 @@ from sanic.http import Http
 from sanic.http.constants import Stage
 from sanic.request import Request
 
-from scoreboard.errors import TooLarge
+from scoreboard.errors import ScoreboardError, TooLarge
 from scoreboard.http.addresses import UNKNOWN, Address
 from scoreboard.http.entrance import Entrance
-from scoreboard.http.framing import Framing
+from scoreboard.http.framing import LENGTH_DIGITS_MAX, Framing
 from scoreboard.http.plain import BODY_BYTES_MAX, PlainRequest
 
 log = structlog.get_logger(__name__)
@@ -42,7 +43,9 @@ LINGER_S = 5.0
 LINGER_BYTES_MAX = 64 * 1024 * 1024
 STREAM_SEND_BUFFER_BYTES = 128 * 1024
 """Kernel memory for what a stream's client has not taken; the default grows to megabytes."""
-FORWARDING_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+FORWARDING_HEADERS = re.compile(
+    r"forwarded|via|x-forwarded-.*|x-real-ip|(x-(cluster-)?|true-|fastly-)client-ip|cf-connecting-ip", re.IGNORECASE
+)
 """A request that has one of these came through a proxy."""
 
 
@@ -201,6 +204,11 @@ class ScoreboardProtocol(Entrance):
         if fault is not None:
             http.keep_alive = False
             raise (PayloadTooLarge if isinstance(fault, TooLarge) else BadRequest)(fault.detail)
+        is_chunked = cast(object, http.request_body) == "chunked"
+        if not waits_for_next and is_chunked and self._framing.announced > http.request_max_size:
+            http.keep_alive = False
+            self.lingers = True
+            raise PayloadTooLarge("a chunk is announced that goes beyond the limit")
         if self._half_closed and not waits_for_next:
             http.keep_alive = False
             raise BadRequest("the request ended before it was whole")
@@ -218,6 +226,11 @@ class ScoreboardProtocol(Entrance):
     def asked(self) -> tuple[str, str] | None:
         """Method and target of a request with a malformed head, as far as they are known."""
         return self._framing.asked
+
+    @property
+    def fault(self) -> ScoreboardError | None:
+        """Why nothing more is taken from this connection, if something was malformed or too large."""
+        return self._framing.fault
 
     # -- the fast lane's side
 
@@ -349,7 +362,7 @@ def came_directly(request: Request) -> bool:
     connection = connection_of(request)
     if not connection.peer.is_loopback or connection.came_by_proxy_header:
         return False
-    return not any(name in request.headers for name in FORWARDING_HEADERS)
+    return not any(FORWARDING_HEADERS.fullmatch(name) for name in request.headers)
 
 
 async def read_body(request: Request | PlainRequest, bytes_max: int = BODY_BYTES_MAX) -> None:
@@ -392,6 +405,17 @@ async def pass_over_body(request: Request, bytes_max: int) -> None:
         except PayloadTooLarge:
             connection_of(request).lingers = True
     leave_body(request, bytes_max)
+
+
+def describe_size(request: Request) -> str:
+    """What is too large about a request that was refused for it, and what would not be."""
+    fault = connection_of(request).fault
+    if isinstance(fault, TooLarge):
+        return fault.detail
+    limit = cast(Http, request.stream).request_max_size
+    length = request.headers.get("content-length")
+    size = length if length is not None and len(length) <= LENGTH_DIGITS_MAX else f"more than {limit}"
+    return f"the body has {size} bytes; at most {limit} are taken here"
 
 
 def leave_body(request: Request, bytes_max: int) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime
 
 from sanic.request import Request
 
+from scoreboard.cursors import ListName, decode_list_cursor
 from scoreboard.errors import Invalid
 from scoreboard.http.parse import DEFAULT_BOARD, check_name, check_user_id, decode_percent
 from scoreboard.model import ALL, SCORE_MAX, USERS_ASKED_MAX, WINDOWS
@@ -147,8 +148,11 @@ def parse_day(query: Query, name: str) -> str | None:
     :raises Invalid: if it is none.
     """
     text = query.text(name)
-    if text is None:
-        return None
+    return check_day(name, text) if text is not None else None
+
+
+def check_day(name: str, text: str) -> str:
+    """:raises Invalid: if a text is no day as YYYY-MM-DD."""
     try:
         if _DAY.fullmatch(text) is None:
             raise ValueError("another form")
@@ -178,18 +182,19 @@ def parse_as_of(query: Query) -> int | datetime | None:
         raise Invalid("asOf", f"{show(text)} is neither a seq nor a time such as 2026-11-23T10:00:00Z") from exc
 
 
-def parse_after(query: Query, check: Callable[[str, str], str]) -> str:
-    """The id after which a list goes on, or an empty text where it begins. ``cursor`` and ``after`` mean the same.
+def parse_after(query: Query, named: ListName, check: Callable[[str, str], str], plain: str = "after") -> str:
+    """The id or day after which a list goes on, or an empty text where it begins.
 
-    :param check: for ids of that kind.
-    :raises Invalid: if it can't be one.
+    :param named: which list it is: a ``cursor`` is good for that list alone.
+    :param check: for ids or days of that kind.
+    :param plain: the parameter that may name one as it is.
+    :raises Invalid: if it can't be one, or the cursor is of another list.
     """
-    query.refuse_together("cursor", "after")
-    for name in ("cursor", "after"):
-        text = query.text(name)
-        if text is not None:
-            return check(name, text)
-    return ""
+    query.refuse_together("cursor", plain)
+    cursor, text = query.text("cursor"), query.text(plain)
+    if cursor is not None:
+        return decode_list_cursor(cursor, named, check)
+    return check(plain, text) if text is not None else ""
 
 
 def parse_user_ids(query: Query) -> list[str]:

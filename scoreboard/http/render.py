@@ -34,12 +34,13 @@ from scoreboard import errors
 from scoreboard.errors import ScoreboardError
 from scoreboard.http.guard import check_misses, count_failure
 from scoreboard.http.plain import PlainRequest
-from scoreboard.http.protocol import client_of, connection_of, end_after, leave_body, pass_over_body
+from scoreboard.http.protocol import client_of, connection_of, describe_size, end_after, leave_body, pass_over_body
 from scoreboard.http.services import Services
 from scoreboard.http.web import HTML, SECURITY_HEADERS, prefers_html, render_live_page
 from scoreboard.log_values import cut
+from scoreboard.model import validate_name
 from scoreboard.shown import SHOWN_CHARS_MAX, show
-from scoreboard.trace import Trace, begin_trace, end_trace
+from scoreboard.trace import Trace, begin_trace, end_trace, knows_caller
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
@@ -55,7 +56,8 @@ NO_STORE = {"cache-control": "no-store"}
 PRIVATE = {"cache-control": "private, no-store"}
 """Of an answer to a GET that depends on who asks: no cache that others use may have it."""
 PRIVATE_ROUTES = frozenset({"/api/users/<user_id>/history"})
-"""Routes that nobody reads without a token, wherever reads are public."""
+"""Routes that nobody reads without a token, wherever reads are public. What else was answered because of who asks, is
+known by a token that was looked at."""
 NO_SNIFFING = {"x-content-type-options": "nosniff"}
 """Of every answer: a browser that guesses a type could run what somebody called himself."""
 
@@ -142,7 +144,10 @@ def endpoint(services: Services, route: str, handler: Handler) -> Handler:
     async def handle(request: Request, **segments: str) -> HTTPResponse | None:
         started = perf_counter()
         client = client_of(request)
-        begin_trace(client.text)
+        trace = begin_trace(client.text)
+        board = segments.get("board")
+        if board is not None and validate_name(board) is None:
+            trace.board = board  # who is refused before the path is parsed is refused about it too
         try:
             check_misses(services, request, route, client)
             response = await handler(services, request, **segments)
@@ -157,7 +162,8 @@ def endpoint(services: Services, route: str, handler: Handler) -> Handler:
             response = problem_response(errors.InternalError("the server failed; its log has the reason"))
         took = perf_counter() - started
         if response is not None:
-            if is_private and request.method in ("GET", "HEAD"):
+            depends_on_caller = is_private or response.status == 401 or knows_caller()
+            if depends_on_caller and request.method in ("GET", "HEAD"):
                 keep_private(response)
             seconds.observe(took)
             finish(services, request, response, route, took)
@@ -239,9 +245,14 @@ class ProblemHandler(ErrorHandler):
         self._services = services
         self._allowed_methods = allowed_methods
 
-    def response(self, request: Request, exception: Exception) -> HTTPResponse:
-        """The answer for whatever Sanic raised."""
+    async def response(self, request: Request, exception: Exception) -> HTTPResponse:
+        """The answer for whatever Sanic raised. Sanic awaits it."""
         services = self._services
+        if isinstance(exception, SanicNotFound | SanicMethodNotAllowed):
+            try:
+                await pass_over_body(request, request.app.config.REQUEST_MAX_SIZE)
+            except SanicException as malformed:
+                exception = malformed
         allowed = self._allowed_methods(request.path) if self._is_preflight(request, exception) else []
         if allowed:
             response = preflight_response(services, request, allowed)
@@ -272,7 +283,7 @@ class ProblemHandler(ErrorHandler):
         if isinstance(exception, SanicNotFound | SanicMethodNotAllowed):
             return errors.NotFound(f"there is nothing at {show(request.path)}")
         if isinstance(exception, PayloadTooLarge):
-            return errors.TooLarge(said)
+            return errors.TooLarge(describe_size(request))
         if isinstance(exception, SanicRequestTimeout):
             return errors.RequestTimeout(said)
         if isinstance(exception, RequestCancelled):

@@ -5,10 +5,14 @@ from functools import cache, partial
 from typing import Any
 
 from sanic import Sanic
+from sanic.request import Request
+from sanic.response import HTTPResponse
 
 from scoreboard.http import boards, groups, leaderboard, operations, scores, stream, users
+from scoreboard.http.bodies import empty_decoder
 from scoreboard.http.fast_lane import FastLane
 from scoreboard.http.framing import HEAD_BYTES_MAX
+from scoreboard.http.parse import decode_body
 from scoreboard.http.plain import BODY_BYTES_MAX
 from scoreboard.http.probes import Probes
 from scoreboard.http.render import Handler, ProblemHandler, endpoint
@@ -31,6 +35,8 @@ READS_ITS_BODY = frozenset(
     }
 )
 """Routes whose handlers call read_body once the caller may send one: nobody else's body is read or judged."""
+NEEDS_NO_SCOPE = frozenset({("DELETE", "/api/users/<user_id>")})
+"""Of the routes that change something and take no body: those that are not for administrators only."""
 ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", "/api/scores", scores.submit_score),
     ("POST", BATCH_ROUTE, scores.submit_batch),
@@ -84,6 +90,8 @@ def create_app(services: Services) -> "Sanic[Any, Any]":
     app.ctx.trusted_proxies = services.trusted_proxies
     by_path: dict[str, dict[str, Handler]] = {}
     for method, path, handler in ROUTES:
+        if method != "GET" and (method, path) not in READS_ITS_BODY:
+            handler = refuse_body(handler, is_for_admins=(method, path) not in NEEDS_NO_SCOPE)
         by_path.setdefault(path, {})[method] = endpoint(services, path, handler)
     for path, handlers in by_path.items():
         for method, wrapped in handlers.items():
@@ -99,6 +107,24 @@ def create_app(services: Services) -> "Sanic[Any, Any]":
     app.ctx.probes = Probes({path: by_path[path]["GET"] for path in PROBES})
     app.ctx.fast_lane = FastLane(services, by_path["/api/scores"]["POST"]) if services.fast_lane else None
     return app
+
+
+def refuse_body(handler: Handler, *, is_for_admins: bool) -> Handler:
+    """The handler of a route that changes something and takes no body: one that says something is told to be wrong.
+
+    What is ignored would be a wrong answer with 200: whoever sends ``until`` believes that it holds. Who may not ask
+    at all is told that first.
+    """
+
+    async def handle(services: Services, request: Request, **segments: str) -> HTTPResponse | None:
+        if request.body:
+            caller = services.authenticator.verify(request.headers.get("authorization"))
+            if is_for_admins:
+                caller.must_be_admin()
+            decode_body(request, empty_decoder)
+        return await handler(services, request, **segments)
+
+    return handle
 
 
 def allowed_methods(path: str) -> list[str]:

@@ -32,7 +32,7 @@ async def submit_score(services: Services, request: Request) -> HTTPResponse:
     if points is not None and not caller.is_trusted:
         raise errors.Invalid(
             "points",
-            f"only a token with the scope scores:any may send points, such as {points}; "
+            f"{points} was sent, but only a token with the scope scores:any may send points; "
             f"the action {action_id!r} is worth what its board says",
         )
     caller.may_submit_for(user_id)

@@ -11,8 +11,9 @@ from sanic.response import HTTPResponse
 from scoreboard import frames
 from scoreboard.board_log import Reader, Transport
 from scoreboard.errors import Invalid
+from scoreboard.http.guard import STREAM_ROUTE, refuse_miss
 from scoreboard.http.parse import check_may_read
-from scoreboard.http.protocol import connection_of, end_after, hand_over, stream_client_of
+from scoreboard.http.protocol import client_of, connection_of, end_after, hand_over, stream_client_of
 from scoreboard.http.query import parse_board, parse_query, parse_window
 from scoreboard.http.render import NO_SNIFFING, Answer, allow_origin, finish
 from scoreboard.http.services import Services
@@ -22,7 +23,6 @@ from scoreboard.shown import show
 EVENT_STREAM = "text/event-stream"
 HEADERS = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
 PRIVATE_HEADERS = {**HEADERS, "cache-control": "private, no-store, no-transform"}
-STREAM_ROUTE = "/api/leaderboard/stream"
 LAST_ID_CHARS_MAX = 64
 
 
@@ -35,17 +35,18 @@ async def stream_leaderboard(services: Services, request: Request) -> HTTPRespon
     window = parse_window(query)
     kinds = parse_kinds(query.text("events"))
     last = request.headers.get("last-event-id") or query.text("lastEventId")
+    refused_s = refuse_miss(services, request, STREAM_ROUTE, client_of(request))
+    if refused_s:
+        return _refuse(services, request, wait_ms=int(refused_s * 1_000))
     if request.method == "HEAD":
         await services.feed.open(board, window)
         return Answer(None, 200, _headers(services), EVENT_STREAM)
     client = stream_client_of(request)
     if services.draining or not services.slots.take(client):
-        # EventSource gives up for good on any status but 200.
-        services.metrics.streams_opened.labels("refused").inc()
-        end_after(request)
-        return Answer(frames.encode_retry(random.randint(*END_SPREAD_MS)), 200, _headers(services), EVENT_STREAM)
+        return _refuse(services, request)
     try:
         log, first = await services.feed.begin(board, kinds, last[:LAST_ID_CHARS_MAX] if last else None, window)
+        services.misses.know(board, window)
         transport = cast(Transport, request.transport)
         reader = Reader(transport, kinds, chunked=request.version == "1.1", ends_at=ends_at)
         await send_head(services, request, reader)
@@ -54,6 +55,19 @@ async def stream_leaderboard(services: Services, request: Request) -> HTTPRespon
     finally:
         services.slots.give_back(client)
     return None
+
+
+def _refuse(services: Services, request: Request, wait_ms: int = 0) -> HTTPResponse:
+    """There is no stream for this reader now, who is told when to come back.
+
+    EventSource gives up for good on any status but 200.
+
+    :param wait_ms: how long a place certainly will not be free, in milliseconds.
+    """
+    services.metrics.streams_opened.labels("refused").inc()
+    end_after(request)
+    retry = frames.encode_retry(wait_ms + random.randint(*END_SPREAD_MS))
+    return Answer(retry, 200, _headers(services), EVENT_STREAM)
 
 
 async def stay(pump: Pump, reader: Reader) -> None:

@@ -15,17 +15,17 @@ export async function showNotFound(text) {
   const list = byId('boards');
   const more = byId('boards-more');
   const note = byId('boards-note');
-  let after = null;
+  let cursor = null;
 
   async function listMore() {
-    const page = await readBoards(after);
+    const page = await readBoards(cursor);
     if (page.boards === undefined) {
       note.textContent = page.status === 401 || page.status === 403 ? SIGN_IN : NOT_NOW;
       return;
     }
     list.append(...page.boards.map(buildItem));
-    after = page.next;
-    more.hidden = after === null;
+    cursor = page.next;
+    more.hidden = cursor === null;
     note.textContent = list.children.length > 0 ? 'These are the boards of this server:' : 'This server has no boards.';
   }
 
@@ -34,8 +34,8 @@ export async function showNotFound(text) {
 }
 
 /** Returns a page of boards, {boards, next}, or {status} when the server refused, 0 when it gave no answer. */
-async function readBoards(after) {
-  const query = new URLSearchParams({ limit: LISTED_MAX, ...(after === null ? {} : { after }) });
+async function readBoards(cursor) {
+  const query = new URLSearchParams({ limit: LISTED_MAX, ...(cursor === null ? {} : { cursor }) });
   try {
     const answer = await fetch(`/api/boards?${query}`, { cache: 'no-store' });
     return answer.ok ? await answer.json() : { status: answer.status };

@@ -1,5 +1,6 @@
 """From whom a request comes, as the log tells it, and what one address may take."""
 
+import asyncio
 import json
 import re
 import socket
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 
+from scoreboard.http.admission import RefusalLog
 from tests.e2e.answers import LAST_REQUEST, RawAnswer, build_request, check_problem, exchange, parse_answers
 from tests.harness import DEADLINE_S, Server, Stores, make_token, read_answer, read_metric, wait_until
 
@@ -315,7 +318,7 @@ def test_log_names_no_caller_without_a_verified_token(shared: Server) -> None:
     data += build_request("GET", "/nowhere", x_request_id=ids[2])
     assert [answer.status_code for answer in exchange(shared, data + LAST_REQUEST)][:3] == [201, 401, 404]
     lines = [find_line(shared, id=each) for each in ids]
-    assert [(line["caller"], line["board"]) for line in lines] == [("root", "own"), (None, None), (None, None)]
+    assert [(line["caller"], line["board"]) for line in lines] == [("root", "own"), (None, "x"), (None, None)]
 
 
 # -- connections and streams
@@ -402,7 +405,7 @@ def test_all_else_is_refused_where_there_is_no_place_and_the_log_says_why(crowde
         PAGE,
         b"GET /healthzz HTTP/1.1\r\nHost: test\r\n\r\n",
         b"x" * 9_000,
-        b"POST /healthz HTTP/1.1\r\n\r\n",
+        b"POST /healthz HTTP/1.1\r\nHost: test\r\n\r\n",
     ):
         answer = ask(crowded, data)
         check_problem(answer, 503, "overloaded")
@@ -417,6 +420,48 @@ def test_all_else_is_refused_where_there_is_no_place_and_the_log_says_why(crowde
         for line in warnings  # type: ignore[attr-defined]
     } == {("warning", "127.0.0.1", "SCOREBOARD_CONNECTIONS_PER_IP_MAX", 20)}
     assert ask(crowded, PAGE, source="127.0.0.2").status_code == 200
+
+
+@pytest.mark.usefixtures("crowd")
+def test_the_head_of_a_probe_is_checked_as_any_other_where_there_is_no_place(crowded: Server) -> None:
+    for head in (
+        HEALTH.replace(b"Host:", b"Host :"),
+        HEALTH.replace(b"Host: test\r\n", b""),
+        HEALTH.replace(b"test", b"test\nX: y"),
+        HEALTH.replace(b"test", b"test\r\nHost: test"),
+        HEALTH.replace(b"test", b"test\r\nTransfer-Encoding: gzip"),
+    ):
+        answer = ask(crowded, head)
+        check_problem(answer, 400, "bad_request")
+        assert answer.headers["connection"] == "close"
+
+
+def test_the_log_names_those_who_were_refused_most() -> None:
+    refusals = RefusalLog("connections_refused", "A_SETTING", 20)
+
+    async def refuse() -> None:
+        refusals.add("192.0.2.1")
+        for number in range(3_000):
+            refusals.add(f"198.51.100.{number}")
+            refusals.add(f"192.0.2.{number % 3}")
+        refusals._tell()
+
+    with structlog.testing.capture_logs() as lines:
+        asyncio.run(refuse())
+    assert [(line["client"], line["count"]) for line in lines] == [("192.0.2.1", 1), ("192.0.2.0", 6_000)]
+    assert lines[1]["clients"] == {
+        **dict.fromkeys(("192.0.2.0", "192.0.2.1", "192.0.2.2"), 1_000),
+        **dict.fromkeys(("198.51.100.0", "198.51.100.1"), 1),
+    }
+
+
+def test_the_log_names_the_board_of_the_path_also_to_whom_it_is_forbidden(shared: Server) -> None:
+    request_id = new_id()
+    with shared.client("eve") as eve:
+        answer = eve.put("/api/boards/logged", json={}, headers={"x-request-id": request_id})
+    assert answer.status_code == 403
+    line = find_line(shared, id=request_id)
+    assert (line["board"], line["caller"], line["status"]) == ("logged", "eve", 403)
 
 
 @pytest.mark.usefixtures("crowd")
@@ -491,10 +536,10 @@ def test_misses_of_one_address_are_bounded_and_what_others_need_is_not(
             "/api/leaderboard?board=none-{}",
             "/api/leaderboard/around/nobody-{}",
             "/api/boards/none-{}",
-            "/api/leaderboard/stream?board=none-{}",
         ]
-        for number in range(50):
-            check_problem(client.get(paths[number % 5].format(number)), 404, "not_found")
+        for number in range(49):
+            check_problem(client.get(paths[number % 4].format(number)), 404, "not_found")
+        check_problem(client.get("/api/leaderboard/stream?board=none"), 404, "not_found")
         for path in (*paths, "/api/users/alice/stats", "/api/leaderboard?group=none"):
             refused = client.get(path.format("more"))
             check_problem(refused, 429, "rate_limited", names="127.0.0.1")
@@ -509,6 +554,42 @@ def test_misses_of_one_address_are_bounded_and_what_others_need_is_not(
         assert client.get("/api/leaderboard?limit=0").status_code == 422
         assert client.get("/api/users/alice/stats", headers={"X-Forwarded-For": "192.0.2.1"}).status_code == 200
     assert find_line(server, event="misses_limited")["setting"] == "SCOREBOARD_MISSES_PER_IP"
+
+
+def test_boards_that_are_known_go_on_for_who_used_up_all_misses(start: Callable[..., Server], shared: Server) -> None:
+    """A classroom has one address, and one of its pupils asks for a thousand boards that do not exist."""
+    with shared.client("root", "admin") as admin:
+        assert admin.put("/api/boards/class", json={"windows": ["all", "day"]}).status_code == 201
+    server = start(MISSES_PER_IP="3/600s")
+    stream = "/api/leaderboard/stream"
+    with server.client() as client:
+        assert client.get("/api/leaderboard?board=class&window=day").status_code == 200
+        assert client.get("/api/boards/class").status_code == 200
+        for _ in range(3):
+            assert client.get("/api/boards/none").status_code == 404
+        assert client.get("/api/boards/none").status_code == 429
+        for path in (
+            "/api/boards",
+            "/api/leaderboard",
+            "/api/leaderboard?board=class&window=day&limit=7",
+            "/api/leaderboard?b%6Fard=class",
+            "/api/boards/class",
+            "/api/boards/global",
+        ):
+            assert client.get(path).status_code == 200, path
+        for path in ("/api/leaderboard?board=class&window=month", "/api/leaderboard?board=class&group=g"):
+            check_problem(client.get(path), 429, "rate_limited")
+        for path in (stream, f"{stream}?board=class&window=day"):
+            with client.stream("GET", path) as opened:
+                assert "event: leaderboard" in "".join(part for part, _ in zip(opened.iter_text(), "a", strict=False))
+        for method in ("GET", "HEAD"):
+            refused = client.request(method, f"{stream}?board=none")
+            assert (refused.status_code, refused.headers["content-type"]) == (200, "text/event-stream")
+            assert refused.headers["connection"] == "close"
+            if method == "GET":
+                assert 100_000 < int(refused.text.removeprefix("retry: ")) < 210_000, "until there may be one again"
+        check_problem(client.get(f"{stream}?board=none&nope=1"), 422, "invalid")
+    assert server.metric('scoreboard_limited_total{limit="misses"}') == 5
 
 
 def test_answers_without_a_store_count_as_no_misses(start: Callable[..., Server], shared: Server) -> None:
@@ -535,6 +616,11 @@ def test_answers_without_a_store_count_as_no_misses(start: Callable[..., Server]
         ("Forwarded: for=127.0.0.1",),
         ("X-Real-IP: 127.0.0.1",),
         ("Via: 1.1 proxy",),
+        ("X-Forwarded-Server: proxy",),
+        ("x-forwarded-port: 443",),
+        ("X-Client-IP: 127.0.0.1",),
+        ("CF-Connecting-IP: 127.0.0.1",),
+        ("True-Client-IP: 127.0.0.1",),
     ],
 )
 def test_metrics_are_for_who_comes_directly_from_this_machine(
@@ -597,16 +683,36 @@ def test_metrics_port_serves_metrics_of_all_workers_and_nothing_else(
         for method, path in (
             ("GET", "/"),
             ("GET", "/healthz"),
-            ("POST", "/metrics"),
             ("GET", "/metrics/x"),
+            ("POST", "/metricsx"),
             ("GET", "/api/leaderboard"),
         ):
             check_problem(client.request(method, path), 404, "not_found")
-    for garbage in (b"\x16\x03\x01\r\n\r\n", b"GET /metrics\r\n\r\n", b"x" * 20_000, V1 + b"\r\n"):
+        for method in ("POST", "DELETE", "OPTIONS"):
+            refused = client.request(method, "/metrics")
+            check_problem(refused, 405, "method_not_allowed", names=method)
+            assert refused.headers["allow"] == "GET, HEAD"
+    malformed = [
+        b"GET /metrics HTTP/1.1\r\n\r\n",
+        b"GET /metrics HTTP/1.1\nHost: a\n\n",
+        b"GET /metrics HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
+    ]
+    for garbage in (b"\x16\x03\x01\r\n\r\n", b"GET /metrics\r\n\r\n", V1 + b"\r\n", *malformed):
         with socket.create_connection(("127.0.0.1", metrics_port(server)), timeout=DEADLINE_S) as connection:
             connection.sendall(garbage)
             (answer,) = parse_answers(connection.recv(65_536))
             check_problem(answer, 400, "bad_request")
+    with socket.create_connection(("127.0.0.1", metrics_port(server)), timeout=DEADLINE_S) as connection:
+        connection.sendall(b"x" * 20_000)
+        check_problem(parse_answers(connection.recv(65_536))[0], 413, "too_large", names="8192 bytes")
+    with socket.create_connection(("127.0.0.1", metrics_port(server)), timeout=DEADLINE_S) as connection:
+        for piece in (b"G", b"ET /metrics HTTP/1.1\r", b"\nHost: a\r\n\r", b"\n"):
+            connection.sendall(piece)
+            time.sleep(0.02)  # so that it comes in pieces
+        assert read_answer(connection).startswith(b"HTTP/1.1 200 OK")
 
 
 def test_metrics_are_those_of_the_moment_of_the_question(shared: Server) -> None:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scoreboard.http.routes import READS_ITS_BODY, ROUTES
 from tests.e2e.answers import (
     LAST_REQUEST,
     RawAnswer,
@@ -363,6 +365,49 @@ BAD_TOKENS = {
     "huge": sign({"sub": "eve", "exp": LATER, "pad": "x" * 5_000}),
     "two-words": make_token("eve") + " x",
 }
+
+
+SEGMENTS = {"<user_id>": "nobody", "<board>": "global", "<action>": "none", "<group>": "none"}
+WITHOUT_BODY = [
+    (method, re.sub("<[a-z_]+>", lambda found: SEGMENTS[found[0]], path))
+    for method, path, _ in ROUTES
+    if method != "GET" and (method, path) not in READS_ITS_BODY
+]
+"""What changes something and has nothing to be told for it."""
+
+
+@pytest.mark.parametrize(("method", "path"), WITHOUT_BODY)
+def test_what_takes_no_body_ignores_none(shared: Server, method: str, path: str) -> None:
+    with shared.client("root", "admin") as admin, shared.client("eve") as eve, shared.client() as nobody:
+
+        def ask(client: httpx.Client, content: bytes, kind: str = "application/json") -> httpx.Response:
+            return client.request(method, path, content=content, headers={"content-type": kind})
+
+        check_problem(ask(admin, b'{"until":"2026"}'), 422, "invalid", names="until: is not a field here; this request")
+        check_problem(ask(admin, b"{"), 400, "malformed_json")
+        check_problem(ask(admin, b"[]"), 400, "malformed_json", names="array")
+        check_problem(ask(admin, b'{"a":1,"a":1}'), 400, "malformed_json", names="'a' is repeated")
+        check_problem(ask(admin, b"until=2026", "application/x-www-form-urlencoded"), 415, "unsupported_media_type")
+        check_problem(ask(admin, b"x" * 20_000), 413, "too_large")
+        own = path == "/api/users/nobody"
+        check_problem(ask(eve, b'{"until":"2026"}'), *((422, "invalid") if own else (403, "forbidden")))
+        check_problem(ask(nobody, b'{"until":"2026"}'), 401, "unauthenticated")
+        for content, kind in ((b"", "application/x-www-form-urlencoded"), (b"", ""), (b" {} ", "application/json")):
+            assert ask(admin, content, kind).status_code in (200, 204, 404)
+
+
+def test_reads_pass_over_a_body(shared: Server) -> None:
+    for path in ("/healthz", "/api/leaderboard", "/api/boards/global"):
+        (answer,) = parse_answers(shared.raw(build_request("GET", path, b"garbage")))
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("field", ["nope", "actionId", "userId"])
+def test_a_repeated_field_is_malformed_whether_it_is_known_or_not(anyone: httpx.Client, field: str) -> None:
+    for body in (f'{{"actionId":"win","{field}":"x","{field}":"x"}}', f'{{"{field}":1,"{field}":2,"x":3}}'):
+        check_problem(anyone.post("/api/scores", content=body, headers=JSON), 400, "malformed_json", names=field)
+    long = f'{{"actionId":"win","nope":{"1" * 300}}}'
+    check_problem(anyone.post("/api/scores", content=long, headers=JSON), 422, "invalid", names="nope")
 
 
 @pytest.mark.usefixtures("unchanged")

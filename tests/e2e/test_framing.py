@@ -51,6 +51,11 @@ def test_what_is_odd_and_allowed_is_answered(shared: Server, name: str) -> None:
     assert len(answers) == (1 if b"HTTP/1.0" in data else 2)
 
 
+def test_an_asterisk_goes_with_options(shared: Server) -> None:
+    answers = exchange(shared, head(line=b"OPTIONS * HTTP/1.1") + LAST_REQUEST)
+    assert [answer.status_code for answer in answers] == [404, 200]
+
+
 def test_bare_line_feeds_are_told_at_once(shared: Server) -> None:
     """No end of the head ever comes, so nothing may wait for it."""
     (answer,) = parse_answers(shared.raw(b"GET /healthz HTTP/1.1\nHost: test\n\n", within_s=5))
@@ -94,6 +99,34 @@ def test_a_malformed_chunk_is_told_by_handlers_that_read_their_body_themselves(s
         )
         (answer,) = exchange(shared, request + LAST_REQUEST)
         check_problem(answer, 400, "bad_request", names="chunk" if b"X :" not in body else "'X'")
+
+
+def test_a_malformed_chunk_is_told_where_there_is_nothing_too(shared: Server) -> None:
+    for method, path in (("POST", "/nope"), ("POST", "/api/boards"), ("PUT", "/api/leaderboard")):
+        request = build_request(method, path, content_length="", transfer_encoding="chunked")
+        for pieces in ([request + b"0x12\r\n"], [request, b"5\r\nhello\r\n", b"0x12\r\n"]):
+            (answer,) = converse(shared, *pieces)
+            check_problem(answer, 400, "bad_request", names="the size of a chunk begins as '0x'")
+            assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("size", [b"5000", b"f" * 17, b"1" + b"0" * 60], ids=["20-kib", "17-digits", "61-digits"])
+@pytest.mark.parametrize("before", [b"", b"2\r\n{}\r\n"], ids=["first", "second"])
+def test_a_chunk_beyond_the_limit_is_refused_when_it_is_announced(shared: Server, size: bytes, before: bytes) -> None:
+    for path in ("/api/scores", "/api/users/alice/hide"):
+        headers = {"content_length": "", "transfer_encoding": "chunked"}
+        request = build_request("POST", path, user="root", scope="admin", **headers)
+        answers = parse_answers(shared.raw(request + before + size + b"\r\n", within_s=5))
+        assert [answer.status_code for answer in answers] == [413]
+        check_problem(answers[0], 413, "too_large", names="the body has more than 16384 bytes")
+
+
+def test_a_chunk_beyond_a_smaller_limit_is_no_reason_to_refuse_a_batch(shared: Server) -> None:
+    body = b'{"submissions":[{"actionId":"win"}]}'.ljust(30_000)
+    headers = {"content_length": "", "transfer_encoding": "chunked"}
+    request = build_request("POST", "/api/scores/batch", user="game", scope="scores:any", **headers)
+    pieces = [request + b"%x\r\n" % len(body), body[:10_000], body[10_000:] + b"\r\n0\r\n\r\n"]
+    assert [answer.status_code for answer in converse(shared, *pieces)] == [200]
 
 
 def test_chunks_are_put_together_without_extensions_and_trailers(shared: Server) -> None:

@@ -74,10 +74,10 @@ def test_who_is_not_in_the_group_is_not_found_in_it(admin: httpx.Client, public:
     make_group(admin, board)
     for ask in (ask_around, ask_stats):
         check_problem(
-            ask(public, "above", board=board, group="g"), 404, "not_found", names="'above' is not in group 'g'"
+            ask(public, "above", board=board, group="g"), 404, "not_found", names="'above' has no place in group 'g'"
         )
         check_problem(ask(public, "nobody", board=board, group="g"), 404, "not_found", names="'nobody'")
-        check_problem(ask(public, "idle", board=board, group="g"), 404, "not_found", names="'idle' has no score")
+        check_problem(ask(public, "idle", board=board, group="g"), 404, "not_found", names="'idle' has no place")
         check_problem(ask(public, "ann", board=board, group="none"), 404, "not_found", names="no group 'none'")
         check_problem(ask(public, "ann", board="nowhere", group="g"), 404, "not_found", names="nowhere")
         check_problem(ask(public, "ann", board=board, group="g", window="week"), 422, "invalid", names="week")
@@ -97,7 +97,10 @@ def test_hidden_members_have_no_place_in_the_group(admin: httpx.Client, public: 
     assert ask_stats(public, "v-cleo", board=board, group="g").json()["rank"] == 2
     assert shown(ask_around(public, "v-cleo", board=board, group="g").json()) == [(1, "v-ann", 3), (2, "v-cleo", 1)]
     assert ask_users(public, "v-bob", board=board, group="g").json()["leaderboard"][0]["rank"] is None
-    assert ask_around(public, "v-bob", board=board, group="g").status_code == 404
+    for ask in (ask_around, ask_stats):
+        told = [ask(public, user, board=board, group="g") for user in ("v-bob", "v-nobody")]
+        assert [answer.status_code for answer in told] == [404, 404]
+        assert told[0].text.replace("v-bob", "v-nobody") == told[1].text, "nothing tells that a member is hidden"
     admin.post("/api/users/v-bob/unhide")
 
 

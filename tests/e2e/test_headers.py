@@ -13,6 +13,7 @@ from tests.e2e.answers import build_request, check_problem, parse_answers
 from tests.harness import DEADLINE_S, Server, make_token
 
 GAME, SHOP, OTHER = "https://game.example", "http://shop.example:8080", "https://evil.example"
+LOCAL = "http://[::1]"
 PREFLIGHT = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Cache-Control"
 SEGMENTS = {"<board>": "global", "<user_id>": "alice", "<action>": "win", "<group>": "g", "<seq>": "1"}
 SEGMENTS["<name>"] = "live.js"
@@ -50,7 +51,7 @@ def read_head(server: Server, request: bytes) -> dict[str, str]:
 def named(start_shared: Callable[..., Server], shared: Server) -> Server:
     """A server that two origins by name may use."""
     assert shared.submit("alice").status_code == 200
-    return start_shared(CORS_ORIGINS=f"{GAME}, {SHOP.upper()}/")
+    return start_shared(CORS_ORIGINS=f"{GAME.upper()}:443, {SHOP.upper()}/, http://[0:0:0:0:0:0:0:1]:80")
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,28 @@ def test_what_is_public_may_be_kept_as_before_and_history_may_not(shared: Server
         assert alice.get("/api/users/alice/history").headers["cache-control"] == "private, no-store"
         assert alice.get("/api/users/bob/history").headers["cache-control"] == "private, no-store"
     assert public.get("/api/users/alice/history").headers["cache-control"] == "private, no-store"
+
+
+def test_what_is_told_because_of_who_asks_is_private_although_reads_are_public(
+    shared: Server, public: httpx.Client
+) -> None:
+    assert shared.submit("veiled").status_code == 200
+    stats, group = "/api/users/veiled/stats", "/api/boards/global/groups/veiled"
+    cookie = {"cookie": f"scoreboard_token={make_token('veiled')}"}
+    with shared.client("root", "admin") as admin, shared.client("veiled") as own, shared.client("eve") as other:
+        with shared.client("server", "boards:read") as reader:
+            assert admin.post("/api/users/veiled/hide").status_code == 200
+            assert admin.put(group, json={"members": ["veiled"]}).status_code == 201
+            told = [client.get(stats) for client in (admin, own, reader)] + [public.get(stats, headers=cookie)]
+            assert [answer.json()["hidden"] for answer in told] == [True] * 4
+        told += [admin.head(stats), admin.get(group), other.get(group), other.get(stats)]
+        told += [public.get(path, headers={"authorization": "Bearer x"}) for path in (stats, group)]
+        assert {answer.headers["cache-control"] for answer in told} == {"private, no-store"}
+        assert [answer.status_code for answer in told[-5:]] == [200, 200, 404, 401, 401]
+        for path in (stats, group):
+            assert public.get(path).headers["cache-control"] == "no-store"
+        assert admin.get("/api/leaderboard").headers["cache-control"] == "no-cache"
+        assert admin.post("/api/users/veiled/unhide").headers["cache-control"] == "no-store"
 
 
 def test_a_private_page_is_still_held_against_its_tag(private: Server) -> None:
@@ -179,10 +202,10 @@ def origins(request: pytest.FixtureRequest, start_shared: Callable[..., Server],
 @pytest.mark.parametrize("path", ["/api/leaderboard", "/api/boards", "/api/leaderboard/stream", "/api/nope"])
 def test_only_named_origins_may_send_credentials(origins: tuple[Server, bool], path: str) -> None:
     server, is_named = origins
-    for origin in (GAME, SHOP, OTHER, "null", None):
+    for origin in (GAME, SHOP, LOCAL, OTHER, "null", None):
         lines = f"Origin: {origin}\r\n" if origin else ""
         head = read_head(server, f"GET {path} HTTP/1.1\r\nHost: test\r\n{lines}\r\n".encode())
-        allowed = origin in (GAME, SHOP) if is_named else origin is not None
+        allowed = origin in (GAME, SHOP, LOCAL) if is_named else origin is not None
         assert head.get("access-control-allow-origin") == (origin if allowed else None)
         assert head.get("access-control-allow-credentials") == ("true" if allowed and is_named else None)
         assert head["vary"] == "Origin"

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 import httpx
+import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from scoreboard.http import openapi
 from scoreboard.shown import SHOWN_CHARS_MAX, show, show_json, show_name
 from tests.e2e.answers import build_request, check_problem, parse_answers
 from tests.e2e.boards import admin_client
-from tests.harness import Server
+from tests.harness import SECRET, Server, make_token
 
 PATHS = openapi.build()["paths"]
 API = [(method.upper(), path) for path, methods in PATHS.items() if path.startswith("/api/") for method in methods]
@@ -171,20 +172,70 @@ def test_the_place_that_is_wrong_is_named_as_a_path(
         ),
         ("PUT", "/api/boards/global", {"operator": "best", "floor": 3}, "goes with the operator 'sum' only"),
         ("PUT", "/api/boards/global", {"windows": ["day"]}, "[\"day\"] lacks 'all'"),
-        ("POST", "/api/scores/batch", {"submissions": []}, "submissions: Expected at least 1 entries: []"),
+        ("POST", "/api/scores/batch", {"submissions": []}, "submissions: Expected at least 1 entry, got none"),
+        (
+            "PATCH",
+            "/api/boards/global",
+            {"windows": ["all", "year"]},
+            'windows[1]: Expected one of all, day, month, week: "year"',
+        ),
+        ("PATCH", "/api/boards/global", {"ties": "odd"}, 'ties: Expected one of dense, first, shared: "odd"'),
+        ("PATCH", "/api/boards/global", {"windows": []}, "windows: Expected at least 1 entry, got none"),
+        ("PATCH", "/api/boards/global", {"title": "t" * 201}, "t'… has 201 characters, more than 200"),
+        ("PUT", "/api/boards/global", {"ties": None}, "ties: Expected string, got null"),
+        ("PUT", "/api/users/alice", {"name": "A"}, "name: is not a field here; there is only displayName"),
+        ("PUT", "/api/users/alice", {"displayName": ""}, "displayName: is empty; give it 1 to 100 characters"),
+        ("PUT", "/api/users/alice", {"displayName": "n" * 300}, "n'… has 300 characters, more than 100"),
+        ("POST", "/api/scores", {"actionId": "win", "userId": "u" * 65}, "u' has 65 characters, more than 64"),
+        ("POST", "/api/scores", {"actionId": ""}, "actionId: Expected at least 1 character, got none"),
+        (
+            "POST",
+            "/api/boards/global/events/1/revoke",
+            {"reason": "r" * 501},
+            "reason: Expected at most 500 characters, got 501: ",
+        ),
         ("PUT", "/api/boards/global/groups/g", {"members": ["a", "a"]}, "'a' is members[0] already"),
     ],
 )
 def test_what_would_be_right_is_told(
     admin: httpx.Client, method: str, path: str, body: dict[str, object], said: str
 ) -> None:
-    check_problem(admin.request(method, path, json=body), 422, "invalid", names=said)
+    problem = check_problem(admin.request(method, path, json=body), 422, "invalid", names=said)
+    assert not str(problem["detail"]).endswith(": null")
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        ("garbage", "it is malformed"),
+        ("a.b", "it is malformed"),
+        ("a.b.c", "it is malformed"),
+        (make_token("eve", ttl_s=-60), "it has expired"),
+        (make_token("eve", nbf=2**40), "it is not valid yet"),
+        (make_token("eve", secret="another secret, also longer than 32 bytes"), "its signature was not made with"),
+        (make_token("eve").replace("eyJ", "eyK", 1), "it is malformed"),
+        (jwt.encode({"sub": "eve", "exp": 2**40}, SECRET, algorithm="HS384"), "by another algorithm than HS256"),
+        (jwt.encode({"sub": "eve"}, SECRET, algorithm="HS256"), "it has no claim 'exp'"),
+    ],
+)
+def test_what_is_wrong_with_a_token_is_told_in_words_of_our_own(shared: Server, token: str, said: str) -> None:
+    with shared.client() as client:
+        answer = client.get("/api/users/eve/history", headers={"authorization": f"Bearer {token}"})
+    check_problem(answer, 401, "unauthenticated", names=said)
+
+
+def test_of_what_is_too_large_size_and_limit_are_told(admin: httpx.Client) -> None:
+    for path, size, limit in (("/api/scores", 20_000, 16_384), ("/api/scores/batch", 1_100_000, 1_048_576)):
+        whole = admin.post(path, content=b" " * size, headers=JSON)
+        check_problem(whole, 413, "too_large", names=f"the body has {size} bytes; at most {limit} are taken here")
+        chunked = admin.post(path, content=iter([b" " * 10_000] * (size // 10_000)), headers=JSON)
+        check_problem(chunked, 413, "too_large", names=f"the body has more than {limit} bytes")
 
 
 def test_a_player_who_sends_points_is_told_who_may(shared: Server) -> None:
     with shared.client("eve") as eve:
         answer = eve.post("/api/scores", json={"actionId": "win", "points": 5})
-    said = "points: only a token with the scope scores:any may send points, such as 5; the action 'win' is worth what"
+    said = "points: 5 was sent, but only a token with the scope scores:any may send points; the action 'win' is worth"
     check_problem(answer, 422, "invalid", names=said)
 
 

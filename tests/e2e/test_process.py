@@ -218,8 +218,16 @@ def test_demo_is_there_beside_any_key_where_it_is_on(start_server: Callable[...,
             "/api/leaderboard?board=quiz",
             "/api/boards/quiz",
             f"/api/users/{demo['userId']}/stats?board=quiz",
+            "/api/leaderboard?b%6Fard=quiz",
+            "/api/leaderboard/stream?bo%61rd=quiz",
         ):
             check_problem(elsewhere.get(path, headers=headers), 403, "forbidden", "quiz")
+        listed = elsewhere.get("/api/boards", headers=headers).json()
+        assert ([board["board"] for board in listed["boards"]], listed["next"]) == (["global"], None)
+        assert elsewhere.get("/api/boards?after=global", headers=headers).json() == {"boards": [], "next": None}
+        listed = elsewhere.get("/api/boards", headers=admin).json()
+        assert [board["board"] for board in listed["boards"]] == ["global", "quiz"]
+        assert client.get("/demo").headers["cache-control"] == "private, no-store"
 
 
 def test_demo_signs_nobody_in_where_boards_are_private(start_embedded: Callable[..., Server]) -> None:
@@ -422,6 +430,15 @@ REFUSED = [
     ("PUBLIC_READS", "maybe"),
     ("CORS_ORIGINS", "example.org"),
     ("CORS_ORIGINS", "https://example.org/path"),
+    ("CORS_ORIGINS", "https://*.example"),
+    ("CORS_ORIGINS", "https://a.example:99999"),
+    ("CORS_ORIGINS", "https://a.example:0"),
+    ("CORS_ORIGINS", "https://a.example:"),
+    ("CORS_ORIGINS", "https://[::1"),
+    ("CORS_ORIGINS", "https://[1:2]"),
+    ("CORS_ORIGINS", "https://exämple.org"),
+    ("CORS_ORIGINS", "https://user@example.org"),
+    ("CORS_ORIGINS", "https://a.example,,https://b.example"),
     ("RATE_LIMIT", "100"),
     ("RATE_LIMIT", "0/60s"),
     ("RATE_LIMIT", "many"),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import httpx
@@ -279,10 +280,52 @@ def test_lists_go_on_by_cursor_and_by_after(admin: httpx.Client) -> None:
     for group in ("a", "b", "c"):
         assert admin.put(f"/api/boards/{board}/groups/{group}", json={"members": ["x", "y", "z"]}).status_code == 201
     for path in ("/api/boards", f"/api/boards/{board}/groups", f"/api/boards/{board}/groups/a"):
-        following = admin.get(path, params={"limit": 1}).json()["next"]
-        pages = [admin.get(path, params={"limit": 1, name: following}).json() for name in ("cursor", "after")]
-        assert pages[0] == pages[1] != admin.get(path, params={"limit": 1}).json()
-        check_field(admin.get(path, params={"cursor": following, "after": following}), "after")
+        first = admin.get(path, params={"limit": 1}).json()
+        (shown,) = first.get("boards") or first.get("groups") or first["members"]
+        last = shown if isinstance(shown, str) else shown.get("group") or shown["board"]
+        places = ({"cursor": first["next"]}, {"after": last})
+        pages = [admin.get(path, params={"limit": 1, **place}).json() for place in places]
+        assert pages[0] == pages[1] != first
+        check_field(admin.get(path, params={"cursor": first["next"], "after": last}), "after")
+        check_field(admin.get(path, params={"cursor": last}), "cursor")
+
+
+def test_a_cursor_of_a_list_is_good_for_that_list_alone(admin: httpx.Client) -> None:
+    boards = [make_board(admin, name, windows=["all", "day", "week"]) for name in ("bound-1", "bound-2")]
+    paths = ["/api/boards?", "/api/leaderboard?board=bound-1&"]
+    for board in boards:
+        play(admin, board, x=1, y=1)
+        for group in ("a", "b"):
+            assert admin.put(f"/api/boards/{board}/groups/{group}", json={"members": ["x", "y"]}).status_code == 201
+        paths += [f"/api/boards/{board}/groups?", *(f"/api/boards/{board}/groups/{group}?" for group in "ab")]
+    cursors = {path: admin.get(f"{path}limit=1").json()["next"] for path in paths}
+    assert all(cursors.values()) and len(set(cursors.values())) == len(paths)
+    for of, cursor in cursors.items():
+        for path in paths:
+            answer = admin.get(f"{path}limit=1&cursor={cursor}")
+            if path == of:
+                assert answer.status_code == 200, answer.text
+            else:
+                check_field(answer, "cursor")
+    for wrong in ("x", "global", cursors[paths[0]][:-4], cursors[paths[0]] + "!", "A" * 600):
+        check_field(admin.get("/api/boards", params={"cursor": wrong}), "cursor")
+
+
+def test_a_cursor_of_periods_is_of_one_window(admin: httpx.Client, module_stores: Stores) -> None:
+    board = make_board(admin, "bound-periods", windows=["all", "day", "week"])
+    play(admin, board, x=1)
+    later = datetime.now(UTC) + timedelta(days=15)
+    module_stores.query("UPDATE boards SET last_at = $1, clock_at = $1 WHERE board_id = $2", later, board)
+    play(admin, board, x=1)
+    path = f"/api/boards/{board}/periods"
+    for window, other in (("day", "week"), ("week", "day")):
+        first = admin.get(path, params={"window": window, "limit": 1}).json()
+        going_on = ({"cursor": first["next"]}, {"before": first["periods"][0]["period"]})
+        rest = [admin.get(path, params={"window": window, **place}).json() for place in going_on]
+        assert rest[0] == rest[1]
+        assert len(rest[0]["periods"]) == 1
+        check_field(admin.get(path, params={"window": other, "cursor": first["next"]}), "cursor")
+        check_field(admin.get(path, params={"window": window, "cursor": first["periods"][0]["period"]}), "cursor")
 
 
 # -- order of checks

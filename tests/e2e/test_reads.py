@@ -398,7 +398,7 @@ def test_list_of_boards_is_paged(admin: httpx.Client, public: httpx.Client) -> N
         walked += [board["board"] for board in page["boards"]]
         if page["next"] is None:
             break
-        query["after"] = page["next"]
+        query["cursor"] = page["next"]
     assert walked == whole
 
 

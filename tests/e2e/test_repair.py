@@ -1,5 +1,7 @@
 """The ranking after everything that can happen to it: lost, behind, away, of another history."""
 
+import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -273,6 +275,8 @@ def test_updates_of_a_lost_ranking_say_null_only_of_first_scores(
 def test_losing_and_finding_redis_is_in_the_log(server: Server, valkey: OwnValkey) -> None:
     valkey.stop()
     wait_until(lambda: '"store_unreachable"' in server.log_tail(), within_s=5, what="a warning")
+    (line,) = [line for line in map(json.loads, server.read_log().splitlines()) if line["event"] == "store_unreachable"]
+    assert re.fullmatch(r"Redis: .*[^: ]", line["error"]), "it says why"
     valkey.start()
     wait_until(lambda: '"stores_reachable"' in server.log_tail(), within_s=5, what="the end of the outage")
 

@@ -8,6 +8,7 @@ HEAD_BYTES_MAX = 8 * 1024
 TRAILER_BYTES_MAX = 8 * 1024
 TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 TARGET = re.compile(rb"[!-~]+")
+URL = re.compile(rb"https?://([^/?#]+)([/?].*)?", re.I)
 VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 SIZE = re.compile(rb"([0-9A-Fa-f]{1,64})([ \t]{0,256};[\t\x20-\x7e\x80-\xff]{0,256})?")
 SIZE_BEGINS = re.compile(rb"([0-9A-Fa-f]{1,64}([ \t]{0,256}(;[\t\x20-\x7e\x80-\xff]{0,256})?)?\r?)?")
@@ -53,6 +54,8 @@ def _read_request(data: bytes) -> tuple[Request, bytes]:
     lines, data = _read_section(data, HEAD_BYTES_MAX + 3, TooLarge, begins_with_request=True)
     method, target, version = lines[0].split(b" ")
     fields = [(name.lower(), value.strip(b" \t")) for name, _, value in (line.partition(b":") for line in lines[1:])]
+    if not _is_target(method, target):
+        raise Malformed
     hosts, lengths, codings = (
         [value for name, value in fields if name == wanted]
         for wanted in (b"host", b"content-length", b"transfer-encoding")
@@ -72,6 +75,13 @@ def _read_request(data: bytes) -> tuple[Request, bytes]:
             raise Incomplete
         body, data = data[:length], data[length:]
     return Request(method, target, version, kept, body), data
+
+
+def _is_target(method: bytes, target: bytes) -> bool:
+    if target == b"*":
+        return method == b"OPTIONS"
+    url = URL.fullmatch(target)
+    return target.startswith(b"/") or (url is not None and _is_host(url[1]))
 
 
 def _is_host(value: bytes) -> bool:

@@ -11,6 +11,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scoreboard.errors import reason_of
 from scoreboard.log_values import PATH_CHARS_MAX, cut, quote, tame
 from scoreboard.logs import LINE_BYTES_MAX, UNTOLD, render_console, render_json
 
@@ -22,6 +23,11 @@ class Unshowable:
         raise ValueError("no")
 
     __repr__ = __str__
+
+
+def test_a_reason_is_never_empty() -> None:
+    assert reason_of(OSError("connection refused")) == "connection refused"
+    assert reason_of(TimeoutError()) == "TimeoutError", "that of a timeout has no words"
 
 
 TEXTS = st.text(st.characters(exclude_categories=())) | st.sampled_from(
