@@ -1,4 +1,9 @@
-"""Fixtures: stores once per test process, a fresh database and server per test."""
+"""Fixtures: stores once per test process, a fresh database and server per test; and how tests share the machine.
+
+Tests of one file run one after the other in one process. Those that mostly wait, for deadlines and for browsers, are
+one sequence that leaves the processors to the others: so with three processes two of them work, and those that measure
+or load a server run while that is so.
+"""
 
 import asyncio
 import os
@@ -8,6 +13,7 @@ from pathlib import Path
 import asyncpg
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from scoreboard.application_role import APPLICATION_ROLE
 from tests.harness import Server, StoreFactory, Stores
@@ -15,6 +21,26 @@ from tests.harness import Server, StoreFactory, Stores
 hypothesis.settings.register_profile("ci", max_examples=100, deadline=None, print_blob=True, derandomize=True)
 hypothesis.settings.register_profile("deep", max_examples=2_000, deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+WAITING = ("tests/browser/", "tests/e2e/test_deadlines.py", "tests/e2e/test_workers.py")
+LOADING = ("tests/faults/", "tests/abuse/")
+
+
+class _ByFile(LoadScopeScheduling):
+    """Hands out files, and all those that wait as if they were one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "waiting" if nodeid.startswith(WAITING) else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _ByFile:
+    return _ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits begins, then what needs the processors; the order is else as it was."""
+    items.sort(key=lambda item: (not item.nodeid.startswith(WAITING), not item.nodeid.startswith(LOADING)))
 
 
 @pytest.fixture(scope="session")

@@ -199,7 +199,12 @@ def test_a_local_rate_admits_its_quota_at_once_and_no_more(quota: int, window_s:
 
 @pytest.mark.parametrize(
     ("key", "why"),
-    [("short", "5 bytes"), ("x" * 31, "31 bytes"), ("x" * 64, "1 different"), ("abcdefg" * 9, "7 different")],
+    [
+        ("short", "5 bytes"),
+        ("x" * 31, "31 bytes"),
+        ("x" * 64, "one character, repeated"),
+        ("abcdefg" * 9, "7 different"),
+    ],
 )
 def test_secrets_that_can_be_guessed_are_refused(key: str, why: str) -> None:
     with pytest.raises(StartupError, match=f"SCOREBOARD_JWT_SECRET: .*{why}"):
