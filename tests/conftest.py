@@ -1,8 +1,8 @@
 """Fixtures: stores once per test process, a fresh database and server per test; and how tests share the machine.
 
 Tests of one file run one after the other in one process. Those that mostly wait, for deadlines and for browsers, are
-one sequence that leaves the processors to the others: so with three processes two of them work, and those that measure
-or load a server run while that is so.
+one sequence that leaves the processors to the others. Those that load or measure a server run while that is so: under
+three processes that were all busy some of them were refused what they had to be given.
 """
 
 import asyncio

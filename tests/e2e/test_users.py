@@ -64,6 +64,10 @@ def test_updates_have_the_name_of_whose_score_they_tell(
     start_shared: Callable[..., Server], shared: Server, client: httpx.Client, board: TestBoard, window: str
 ) -> None:
     """As they come, folded for who comes back, and from the ledger to a server that has not heard of them."""
+
+    def has_all(stream: Stream) -> bool:
+        return stream.last_id is not None and seq_of(stream.last_id) == 3
+
     user, nameless = f"u-{board.name}", f"n-{board.name}"
     assert client.put(f"/api/users/{user}", json={"displayName": "Ünal"}).status_code == 200
     with Stream(shared.stream_url(board.name, window=window)) as stream:
@@ -71,11 +75,11 @@ def test_updates_have_the_name_of_whose_score_they_tell(
         before = stream.last_id
         for scorer in (user, nameless, user):
             board.score(scorer, 1)
-        stream.wait_for(lambda s: seq_of(s.last_id) == 3)
+        stream.wait_for(has_all)
         assert names_told(stream) == {user: "Ünal", nameless: None}
     for server in (shared, start_shared()):
         with Stream(server.stream_url(board.name, window=window), last_event_id=before) as back:
-            back.wait_for(lambda s: seq_of(s.last_id) == 3)
+            back.wait_for(has_all)
             assert names_told(back) == {user: "Ünal", nameless: None}
 
 
