@@ -18,7 +18,7 @@ from scoreboard.config import PREFIX, SETTINGS, Config, load_config
 from scoreboard.connecting import check_redis
 from scoreboard.database import BatchRefused
 from scoreboard.doctor import Finding, examine
-from scoreboard.endings import EXIT_DIFFERENCES, OutputLost, announce, run, say
+from scoreboard.endings import EXIT_DIFFERENCES, OutputLost, announce, complain, run, say
 from scoreboard.errors import EXIT_CANNOT_RUN, RanksUnavailable, ScoreboardError, StartupError
 from scoreboard.ledger import Ledger
 from scoreboard.logs import configure_logs
@@ -30,7 +30,6 @@ from scoreboard.progress import progress_bar
 from scoreboard.ranks import Ranks
 from scoreboard.repair import Repair
 from scoreboard.serve import open_stores, present_signing_key, serve
-from scoreboard.shown import printable
 from scoreboard.transfers import add_transfers
 from scoreboard.verify import Difference, verify
 
@@ -71,22 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(config, options)
         return status
     except (StartupError, ScoreboardError) as exc:
-        _tell(str(exc))
+        complain(str(exc))
     except RanksUnavailable as exc:
-        _tell(f"Redis went away, or refuses: {exc}")
+        complain(f"Redis went away, or refuses: {exc}")
     except BatchRefused as exc:
-        _tell(f"PostgreSQL refuses: {exc}")
+        complain(f"PostgreSQL refuses: {exc}")
     except OutputLost:
         raise
     except Exception as exc:
-        _tell(f"unexpected {type(exc).__name__}: {exc} ({PREFIX}LOG_LEVEL=debug says where)")
+        complain(f"unexpected {type(exc).__name__}: {exc} ({PREFIX}LOG_LEVEL=debug says where)")
         log.debug("command_failed", exc_info=True)
     return EXIT_CANNOT_RUN
-
-
-def _tell(error: str) -> None:
-    """Say in a line why it did not work. Values of files and of the command line may be in it."""
-    print(f"scoreboard: {printable(error)}", file=sys.stderr)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -214,7 +208,7 @@ def run_verify(config: Config, options: argparse.Namespace) -> int:
 
     async def work() -> tuple[int, list[Difference]]:
         async with open_stores(config) as urls:
-            await migrate(urls[0], auto=config.auto_migrate, only_reads=True, warns=False)
+            await migrate(urls[0], auto=config.auto_migrate, purpose="reading")
             await check_redis(urls[1], needed=True)
             ledger = await Ledger.open(urls[0], statement_timeout_s=VERIFY_STATEMENT_TIMEOUT_S)
             ranks = Ranks.open(urls[1])
@@ -241,8 +235,7 @@ def run_rebuild(config: Config, options: argparse.Namespace) -> int:
 
     async def work() -> list[str]:
         async with open_stores(config) as urls:
-            writes = options.new_epoch
-            await migrate(urls[0], auto=config.auto_migrate, writes=writes, only_reads=not writes, warns=writes)
+            await migrate(urls[0], auto=config.auto_migrate, purpose="rows" if options.new_epoch else "reading")
             await check_redis(urls[1], needed=True)
             ledger, ranks = await Ledger.open(urls[0]), Ranks.open(urls[1])
             repair = Repair(ledger, ranks, Metrics(), on_healed=lambda board: None)

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from scoreboard.errors import EXIT_CANNOT_RUN
+from scoreboard.shown import printable
 
 if TYPE_CHECKING:
     import asyncio
@@ -81,7 +82,7 @@ def ending_at_once(*, serves: bool) -> Iterator[None]:
 
     def end(number: int) -> None:
         if not serves:
-            _tell(_what_ended(number))
+            complain(_what_ended(number))
         os._exit(_status_of(number, serves=serves))
 
     with taking(end):
@@ -239,19 +240,25 @@ def end_well(command: Callable[[], int], *, serves: bool) -> int:
     except Ended as ended:
         status = _status_of(ended.number, serves=serves)
         if not serves:
-            _tell(f"{_what_ended(ended.number)}{ended.hint and '. '}{ended.hint}")
+            complain(f"{_what_ended(ended.number)}{ended.hint and '. '}{ended.hint}")
     except (OutputLost, OSError) as exc:
         status = EXIT_CANNOT_RUN
-        _tell(f"standard output can't be written: {exc.strerror if isinstance(exc, OSError) else exc}")
+        complain(f"standard output can't be written: {exc.strerror if isinstance(exc, OSError) else exc}")
     forget_what_can_not_be_written()
     return status
 
 
-def _tell(line: str) -> None:
+def tell(line: str) -> None:
+    """Print to standard error, for whoever reads it: that it can't be written is no reason for anything else."""
     try:
-        print(f"scoreboard: {line}", file=sys.stderr, flush=True)  # noqa: T201  # as commands do
+        print(line, file=sys.stderr, flush=True)  # noqa: T201  # as commands do
     except OSError:
         pass
+
+
+def complain(error: str) -> None:
+    """Say in a line why it did not work. Values of files and of the command line may be in it."""
+    tell(f"scoreboard: {printable(error)}")
 
 
 def forget_what_can_not_be_written() -> None:

@@ -7,6 +7,8 @@ must not look like two, and neither size nor kind of a value may make logging fa
 import re
 from collections.abc import Mapping, Sequence, Set
 
+from scoreboard.shown import NOT_ASCII
+
 PATH_CHARS_MAX = 200
 """Of a request's path and method so much is logged."""
 VALUE_CHARS_MAX = 2_000
@@ -15,8 +17,6 @@ ITEMS_MAX = 100
 DEPTH_MAX = 5
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
 """What the JSON encoder writes as digits."""
-_NOT_ASCII = re.compile(r"[^ -~]")
-"""What may not be printable: it is asked of each such character."""
 
 
 def cut(text: str, chars_max: int = PATH_CHARS_MAX) -> str:
@@ -24,19 +24,9 @@ def cut(text: str, chars_max: int = PATH_CHARS_MAX) -> str:
     return text if len(text) <= chars_max else f"{text[:chars_max]}..."
 
 
-def quote(text: str) -> str:
-    """A text for a terminal: control characters, line ends, surrogates and what can't be seen are escaped."""
-    return text if text.isprintable() else _NOT_ASCII.sub(_escape, text)
-
-
-def _escape(found: re.Match[str]) -> str:
-    char = found[0]
-    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-
-
 def quote_json(text: str) -> str:
-    """The same for a text that is JSON already, whose meaning does not change."""
-    return text if text.isprintable() else _NOT_ASCII.sub(_escape_json, text)
+    """A text that is JSON, for a terminal: as :func:`scoreboard.shown.printable` does it, but it means the same."""
+    return text if text.isprintable() else NOT_ASCII.sub(_escape_json, text)
 
 
 def _escape_json(found: re.Match[str]) -> str:

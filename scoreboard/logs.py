@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 import orjson
 import structlog
 
-from scoreboard.log_values import quote, quote_json, tame, tame_exception, tame_text
+from scoreboard.log_values import quote_json, tame, tame_exception, tame_text
+from scoreboard.shown import printable
 
 FLUSH_S = 0.1
 LINE_BYTES_MAX = 8 * 1024
@@ -162,10 +163,12 @@ def render_console(
             event = dict(structlog.processors.format_exc_info(logger, level, event))
         exception = event.pop("exception", None)
         tamed = _tame_event({**event, **more}, level)
-        shown: dict[str, Any] = {quote(name): quote(v) if isinstance(v, str) else v for name, v in tamed.items()}
+        shown: dict[str, Any] = {
+            printable(name): printable(v) if isinstance(v, str) else v for name, v in tamed.items()
+        }
         if exception is not None:
             lines = tame_exception(exception).split("\n")
-            shown["exception"] = "\n".join(f"    {quote(line)}" for line in lines)
+            shown["exception"] = "\n".join(f"    {printable(line)}" for line in lines)
         return f"{renderer(logger, level, shown)}\n".encode("utf-8", "backslashreplace")
     except Exception:  # as above
         return UNTOLD

@@ -6,15 +6,14 @@ rendering waits for the next, with all others who do: nobody gets a page that is
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from time import monotonic
 
-import orjson
-
 from scoreboard.errors import BadRequest, MethodNotAllowed, NotFound, ScoreboardError
 from scoreboard.http.framing import HEAD_BYTES_MAX, HEAD_END, Framing
+from scoreboard.http.last_answer import encode_last_answer, encode_last_problem
 from scoreboard.metrics import CONTENT_TYPE
 from scoreboard.shown import show
 
@@ -83,9 +82,9 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pa
         if method not in (b"GET", b"HEAD"):
             shown = show(method.decode("ascii"))
             raise MethodNotAllowed(f"{shown} is not a method of /metrics; it has GET, HEAD", allowed=("GET", "HEAD"))
-        data = _encode(HTTPStatus.OK, CONTENT_TYPE, await page.read())
+        data = encode_last_answer(HTTPStatus.OK, CONTENT_TYPE, await page.read())
     except ScoreboardError as exc:
-        data = _encode_problem(exc)
+        data = encode_last_problem(exc)
     if method == b"HEAD":
         data = data.partition(HEAD_END)[0] + HEAD_END
     writer.write(data)
@@ -111,20 +110,3 @@ async def _read_head(reader: asyncio.StreamReader) -> bytes:
             raise framing.fault
         head = head.partition(HEAD_END)[0] + HEAD_END if HEAD_END in head else head  # a body may have come with it
     return head
-
-
-def _encode_problem(error: ScoreboardError) -> bytes:
-    return _encode(HTTPStatus(error.status), "application/problem+json", orjson.dumps(error.problem), error.headers)
-
-
-def _encode(status: HTTPStatus, content_type: str, body: bytes, more: Mapping[str, str] | None = None) -> bytes:
-    lines = [
-        f"HTTP/1.1 {status.value} {status.phrase}",
-        f"Content-Type: {content_type}",
-        f"Content-Length: {len(body)}",
-        "Cache-Control: no-store",
-        "X-Content-Type-Options: nosniff",
-        "Connection: close",
-        *(f"{name}: {value}" for name, value in (more or {}).items()),
-    ]
-    return "\r\n".join([*lines, "", ""]).encode("ascii") + body

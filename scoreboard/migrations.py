@@ -7,6 +7,7 @@ came with rows, from a backup for example.
 """
 
 import asyncio
+from typing import Literal
 
 import asyncpg
 
@@ -36,14 +37,17 @@ _ADD_RECORD = "INSERT INTO schema_migrations (version, name, checksum) VALUES ($
 _BY_MIGRATE = "Run 'scoreboard migrate' with a role that may change the schema"
 
 
+Purpose = Literal["schema", "rows", "reading"]
+
+
 async def migrate(
-    database_url: str, *, auto: bool = True, writes: bool = False, only_reads: bool = False, warns: bool = True
+    database_url: str, *, auto: bool = True, purpose: Purpose = "schema", warns: bool = True
 ) -> list[str]:
     """Bring the schema up to date.
 
     :param auto: whether what is missing is applied, rather than refused.
-    :param writes: whether to refuse a database in which rows can't be written.
-    :param only_reads: whether a database that is up to date is taken although it has another encoding than UTF8.
+    :param purpose: what for: with ``rows`` a database in which they can't be written is refused; with ``reading`` one
+        that is up to date is taken although it has another encoding than UTF8, and nothing is logged.
     :param warns: whether to log which tables the planner can't get to know.
     :returns: the names of the migrations that were applied now.
     :raises StartupError: if the database holds a migration that differs from ours or is newer, can't be reached, or
@@ -56,16 +60,16 @@ async def migrate(
         check_version(connection.get_server_version())
         applied = []
         missing = await _read_missing(connection, migrations)
-        if missing or not only_reads:
+        if missing or purpose != "reading":
             _check_encoding(await connection.fetchval("SHOW server_encoding"), database_url)
         if missing:
             if not auto:
                 raise StartupError(f"the schema is older than this version: {_list(missing)} missing. {_BY_MIGRATE}")
             applied = await _take_turn(connection, migrations)
-        if writes:
+        if purpose == "rows":
             await check_access(connection, database_url, migrations)
         if auto:
-            await renew_statistics(connection, await find_unknown(connection), warns=warns)
+            await renew_statistics(connection, await find_unknown(connection), warns=warns and purpose != "reading")
         return applied
     except asyncpg.ReadOnlySQLTransactionError as exc:
         raise StartupError(

@@ -20,6 +20,7 @@ from scoreboard.digests import SETTING
 from scoreboard.embedded import CONNECTIONS_MAX, DataDir, EmbeddedStores
 from scoreboard.endings import stop_on_signals
 from scoreboard.errors import StartupError
+from scoreboard.ledger import Ledger
 from scoreboard.listeners import bind_listeners
 from scoreboard.migrations import migrate
 from scoreboard.model import Action
@@ -162,37 +163,33 @@ async def _prepare(config: Config, announce: Callable[[str], None], stack: Async
         database_url, redis_url = config.database_url or "", config.redis_url or ""
     key = signing_key(config)
     await check_redis(redis_url, needed=False)
-    for name in await migrate(database_url, auto=config.auto_migrate, writes=True):
+    for name in await migrate(database_url, auto=config.auto_migrate, purpose="rows"):
         announce(f"Applied migration {name}")
-    if config.embedded:
-        await _add_demo(database_url, announce)
-        if key not in (config.jwt_secret, config.jwt_public_key):
-            announce(f"Tokens are signed with the secret kept in {data.secret}")
-    digest_key, demo_key = await _share_keys(config, database_url)
+    ledger = await open_ledger(database_url)
+    try:
+        if config.embedded:
+            await _add_demo(ledger, announce)
+            if key not in (config.jwt_secret, config.jwt_public_key):
+                announce(f"Tokens are signed with the secret kept in {data.secret}")
+        digest_key, demo_key = await _share_keys(config, ledger)
+    finally:
+        await ledger.close()
     return Backing(database_url, redis_url, key, digest_key, demo_key)
 
 
-async def _share_keys(config: Config, database_url: str) -> tuple[bytes, str | None]:
+async def _share_keys(config: Config, ledger: Ledger) -> tuple[bytes, str | None]:
     """The keys that all servers of a database share: of digests, and of the demo's tokens where there is a demo.
 
     :raises StartupError: if other servers have another one.
     """
-    ledger = await open_ledger(database_url)
-    try:
-        digest_key = await ledger.agree_on_digest_key(configured_digest_key(config), source_of_digest_key(config))
-        return digest_key, await ledger.keep_demo_key() if config.has_demo else None
-    finally:
-        await ledger.close()
+    digest_key = await ledger.agree_on_digest_key(configured_digest_key(config), source_of_digest_key(config))
+    return digest_key, await ledger.keep_demo_key() if config.has_demo else None
 
 
-async def _add_demo(database_url: str, announce: Callable[[str], None]) -> None:
+async def _add_demo(ledger: Ledger, announce: Callable[[str], None]) -> None:
     """Give a fresh database something to click on."""
-    ledger = await open_ledger(database_url)
-    try:
-        board = await ledger.read_board("global")
-        if board.seq == 0 and not await ledger.list_actions("global", limit=1):
-            for action_id, points in DEMO_ACTIONS:
-                await ledger.put_action("global", Action(action_id, points, 0, None, True))
-            announce(f"Added the sample actions {', '.join(name for name, _ in DEMO_ACTIONS)} to board global")
-    finally:
-        await ledger.close()
+    board = await ledger.read_board("global")
+    if board.seq == 0 and not await ledger.list_actions("global", limit=1):
+        for action_id, points in DEMO_ACTIONS:
+            await ledger.put_action("global", Action(action_id, points, 0, None, True))
+        announce(f"Added the sample actions {', '.join(name for name, _ in DEMO_ACTIONS)} to board global")

@@ -1,10 +1,13 @@
 """How messages show a value that somebody sent: safely, and never more of it than SHOWN_CHARS_MAX characters."""
 
 import json
+import re
 from collections.abc import Iterator
 
 SHOWN_CHARS_MAX = 200
 """Of a value a message shows as much. The rest tells nobody what is wrong with it, and costs time and space in logs."""
+NOT_ASCII = re.compile(r"[^ -~]")
+"""What may not be printable: it is asked of each such character."""
 
 
 def show(value: object) -> str:
@@ -36,9 +39,12 @@ def show_name(name: str) -> str:
 
 def printable(text: str) -> str:
     """A text for a terminal or a log: what can't be printed, or would change how the rest is shown, as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return text if text.isprintable() else NOT_ASCII.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    char = found[0]
+    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
 
 
 def _cut(shown: str, *, is_cut: bool) -> str:

@@ -161,9 +161,7 @@ class Totals(Players):
         async with self._snapshot() as connection:
             view = await self._view(connection, board, window, first_day)
             row = await self._one(connection, "read_total", *view.key, user_id)
-        if row is None:
-            return None
-        return Total(row["score"], row["submissions"], row["first_at"], row["last_at"])
+        return _total(row) if row is not None else None
 
     async def read_hidden(
         self, board: str, user_id: str, window: str = ALL, first_day: str | None = None
@@ -172,9 +170,7 @@ class Totals(Players):
         async with self._snapshot() as connection:
             view = await self._view(connection, board, window, first_day)
             row = await self._one(connection, "read_hidden", *view.key, user_id)
-        if row is None:
-            return None
-        return Hidden(view, row["name"], Total(row["score"], row["submissions"], row["first_at"], row["last_at"]))
+        return Hidden(view, row["name"], _total(row)) if row is not None else None
 
     async def _view(self, connection: Any, board: str, window: str, first_day: str | None) -> View:
         row = await self._one(connection, "read_view", board, window, first_day)
@@ -306,6 +302,10 @@ def ranked_page(
         for row in found[:limit]
     )
     return Page(position, rows[0]["total"], entries, len(found) > limit, ties, period)
+
+
+def _total(row: asyncpg.Record) -> Total:
+    return Total(row["score"], row["submissions"], row["first_at"], row["last_at"])
 
 
 def _no_board(board: str) -> NotFound:

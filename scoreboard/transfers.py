@@ -69,7 +69,7 @@ def run_export(config: Config, options: argparse.Namespace) -> int:
 
     async def work(file: BinaryIO) -> int:
         async with open_stores(config) as (database_url, _):
-            await migrate(database_url, auto=config.auto_migrate, only_reads=True, warns=False)
+            await migrate(database_url, auto=config.auto_migrate, purpose="reading")
             ledger = await Exports.open(database_url, statement_timeout_s=STATEMENT_TIMEOUT_S)
             try:
                 with progress_bar("Exporting", " events") as report:
@@ -230,7 +230,7 @@ async def _import(config: Config, options: argparse.Namespace, file: BinaryIO | 
 @asynccontextmanager
 async def _rooms(config: Config) -> AsyncIterator[tuple[Imports, Repair]]:
     async with open_stores(config, sets_up=True) as (database_url, redis_url):
-        await migrate(database_url, auto=config.auto_migrate, writes=True, warns=False)  # it is told at the end
+        await migrate(database_url, auto=config.auto_migrate, purpose="rows", warns=False)  # it is told at the end
         await check_redis(redis_url, needed=True)
         ledger = await Imports.open(database_url, statement_timeout_s=STATEMENT_TIMEOUT_S)
         ranks = Ranks.open(redis_url)

@@ -17,7 +17,7 @@ import structlog
 
 from scoreboard.app import Backing, run_process
 from scoreboard.config import Config
-from scoreboard.endings import Ended, catch_signals, ending_at_once, run, stop_on_signals
+from scoreboard.endings import Ended, catch_signals, complain, ending_at_once, run, stop_on_signals
 from scoreboard.errors import EXIT_CANNOT_RUN, RanksUnavailable, ScoreboardError, StartupError
 from scoreboard.logs import configure_logs
 from scoreboard.siblings import Siblings
@@ -78,7 +78,7 @@ def main() -> None:
     except Ended:  # while it was starting: there is nothing to drain
         pass
     except (ScoreboardError, RanksUnavailable, StartupError) as exc:
-        print(f"scoreboard: worker {assignment.number}: {exc}", file=sys.stderr)  # noqa: T201  # as the command does
+        complain(f"worker {assignment.number}: {exc}")
         sys.exit(EXIT_CANNOT_RUN)
 
 

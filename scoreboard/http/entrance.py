@@ -9,15 +9,15 @@
 import asyncio
 from typing import Any, Protocol
 
-import orjson
 import structlog
 from sanic.models.server_types import ConnInfo
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from scoreboard.errors import BadRequest, ScoreboardError, TooManyConnections
+from scoreboard.errors import BadRequest, TooManyConnections
 from scoreboard.http.addresses import UNKNOWN, Address, Networks, find_client, parse_address
 from scoreboard.http.admission import ConnectionSlots, Place
 from scoreboard.http.framing import HEAD_BYTES_MAX, HEAD_END
+from scoreboard.http.last_answer import encode_last_problem
 from scoreboard.http.plain import PlainRequest
 from scoreboard.http.proxy_protocol import MalformedProxyHeader, ProxyHeader, begins, may_begin, read_proxy_header
 
@@ -38,27 +38,12 @@ class Probes(Protocol):
     async def answer(self, request: PlainRequest) -> bytes: ...
 
 
-def _encode_refusal(error: ScoreboardError, phrase: str) -> bytes:
-    body = orjson.dumps(error.problem)
-    headers = {
-        **error.headers,
-        "Content-Type": "application/problem+json",
-        "Content-Length": str(len(body)),
-        "Cache-Control": "no-store",
-        "X-Content-Type-Options": "nosniff",
-        "Connection": "close",
-    }
-    lines = [f"HTTP/1.1 {error.status} {phrase}", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-    return "\r\n".join(lines).encode("ascii") + body
-
-
-NO_PLACE = _encode_refusal(
+NO_PLACE = encode_last_problem(
     TooManyConnections(
         f"this server has no place for another connection, in all or from your address; close some, or try again in "
         f"{REFUSAL_RETRY_AFTER_S:.0f} s",
         retry_after_s=REFUSAL_RETRY_AFTER_S,
-    ),
-    "Service Unavailable",
+    )
 )
 
 
@@ -180,7 +165,7 @@ class Entrance(HttpProtocol):
         try:
             request = probes.parse(self._asked, self.client)
         except BadRequest as exc:
-            self._refuse(_encode_refusal(exc, "Bad Request"))
+            self._refuse(encode_last_problem(exc))
             return
         if request is None:
             self._refuse(NO_PLACE)
@@ -248,7 +233,7 @@ class Entrance(HttpProtocol):
     def _refuse_header(self, reason: str) -> None:
         log.info("proxy_header_refused", client=self.client.text, reason=reason)
         self._leave_sanic()
-        self._refuse(_encode_refusal(BadRequest(f"the PROXY header is not taken: {reason}"), "Bad Request"))
+        self._refuse(encode_last_problem(BadRequest(f"the PROXY header is not taken: {reason}")))
 
     def _end_preface(self) -> None:
         """What may have become a PROXY header did not in time."""

@@ -33,6 +33,7 @@ from sanic.response import HTTPResponse
 from scoreboard import errors
 from scoreboard.errors import ScoreboardError
 from scoreboard.http.guard import check_misses, count_failure
+from scoreboard.http.last_answer import PROBLEM_JSON
 from scoreboard.http.plain import PlainRequest
 from scoreboard.http.protocol import client_of, connection_of, describe_size, end_after, leave_body, pass_over_body
 from scoreboard.http.services import Services
@@ -43,7 +44,6 @@ from scoreboard.shown import SHOWN_CHARS_MAX, show
 from scoreboard.trace import Trace, begin_trace, end_trace, knows_caller
 
 JSON = "application/json"
-PROBLEM_JSON = "application/problem+json"
 EXPOSED_HEADERS = "ETag, Idempotent-Replayed, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id"
 BODILESS = frozenset({204, 304})
 API = "/api/"

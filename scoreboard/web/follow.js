@@ -1,7 +1,8 @@
 /*
  * Follows a board for as long as the page is seen. Tabs of a board share one stream
- * through a SharedWorker, and boards the few that a browser can have; where there is none, each tab that is seen has its own. A tab that
- * is hidden, frozen or offline has none, and goes on from where it was afterwards.
+ * through a SharedWorker, and boards the few that a browser can have; where there is no
+ * SharedWorker, each tab that is seen has its own. A tab that is hidden, frozen or
+ * offline has none, and goes on from where it was afterwards.
  */
 
 import { openOwnLine, openSharedLine } from './lines.js';

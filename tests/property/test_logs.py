@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoreboard.errors import reason_of
-from scoreboard.log_values import PATH_CHARS_MAX, cut, quote, tame
+from scoreboard.log_values import PATH_CHARS_MAX, cut, tame
 from scoreboard.logs import LINE_BYTES_MAX, UNTOLD, render_console, render_json
+from scoreboard.shown import printable
 
 
 class Unshowable:
@@ -99,7 +100,7 @@ def test_a_long_line_is_made_shorter(form: str) -> None:
 
 @given(text=TEXTS)
 def test_quoting_leaves_what_can_be_seen(text: str) -> None:
-    quoted = quote(text)
+    quoted = printable(text)
     assert quoted.isprintable()
     assert (quoted == text) == text.isprintable()
 
