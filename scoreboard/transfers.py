@@ -4,7 +4,6 @@ import argparse
 import io
 import os
 import stat
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, BinaryIO, cast
 from scoreboard.config import Config
 from scoreboard.connecting import check_redis
 from scoreboard.database import BatchRefused
-from scoreboard.endings import Ended, interruptible, run
+from scoreboard.endings import Ended, interruptible, run, tell
 from scoreboard.errors import RanksUnavailable, StartupError, Unavailable
 from scoreboard.exports import Exports
 from scoreboard.imports import Imported, Imports, import_board
@@ -79,7 +78,7 @@ def run_export(config: Config, options: argparse.Namespace) -> int:
 
     with _output(options.output) as file:
         events = run(work(file))
-    _say(f"Exported {events} events of board {options.board}")
+    tell(f"Exported {events} events of board {options.board}")
     return 0
 
 
@@ -218,7 +217,7 @@ async def _import(config: Config, options: argparse.Namespace, file: BinaryIO | 
         if options.discard:
             async with ledger.hold(options.board) as connection:
                 was_there = await ledger.discard(connection, options.board)
-            _say(f"{'Discarded an' if was_there else 'There is no'} unfinished import into board {options.board}")
+            tell(f"{'Discarded an' if was_there else 'There is no'} unfinished import into board {options.board}")
         with progress_bar("Importing", " events") as report:
             if isinstance(source, BoardFile):
                 return await import_board(ledger, repair, source, options.board or source.board.board, report)
@@ -244,11 +243,7 @@ async def _rooms(config: Config) -> AsyncIterator[tuple[Imports, Repair]]:
 
 def _tell(imported: Imported) -> None:
     if imported.resumed_at:
-        _say(f"Went on after {imported.resumed_at} events that an earlier start had brought in")
+        tell(f"Went on after {imported.resumed_at} events that an earlier start had brought in")
     if imported.told:
-        _say(f"Users are hidden or named here otherwise than there: events for them on {', '.join(imported.told)}")
-    _say(f"Imported {imported.events} events into board {imported.board}")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+        tell(f"Users are hidden or named here otherwise than there: events for them on {', '.join(imported.told)}")
+    tell(f"Imported {imported.events} events into board {imported.board}")

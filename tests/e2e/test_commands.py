@@ -363,7 +363,15 @@ def test_a_server_goes_on_when_nobody_reads_its_output(stores: Stores, tmp_path:
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
-    "arguments", [["token"], ["token", "--user", "a,b"], ["verify"], ["serve", "--port", "0"]], ids=" ".join
+    "arguments",
+    [
+        ["token"],
+        ["token", "--user", "a,b"],
+        ["verify"],
+        ["export", "--board", "global", "--output", "-"],
+        ["serve", "--port", "0"],
+    ],
+    ids=" ".join,
 )
 def test_an_exit_status_is_the_same_where_errors_can_not_be_written(
     stores: Stores, tmp_path: Path, arguments: list[str], unbuffered: str
